@@ -1,0 +1,9 @@
+//! Brings metrics in, keeps them, and answers questions about them.
+//!
+//! Sources (`source`) yield batches; `ingest` checks them against limits and hands them to a `Store`, which answers only
+//! when they are durable; `query` evaluates PromQL over any store.
+
+pub mod ingest;
+pub mod query;
+pub mod source;
+pub mod store;

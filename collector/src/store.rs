@@ -1,0 +1,145 @@
+//! Where samples live: one trait, kept by every store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bellwether_models::series::{Labels, Sample, Timestamp};
+
+pub mod matcher;
+
+pub use matcher::{BadMatcher, MatchOp, Matcher};
+
+/// Samples of one series, as a source delivered them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesSamples {
+    /// The series.
+    pub labels: Labels,
+    /// Its samples. From a source in any order; from a store strictly ascending in time.
+    pub samples: Vec<Sample>,
+}
+
+/// What is appended in one durable step.
+pub type Batch = Vec<SeriesSamples>;
+
+/// Why a store refused a sample. Each is counted under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SampleRefusal {
+    /// Older than the out-of-order window allows.
+    TooOld,
+    /// Further in the future than allowed.
+    TooFarAhead,
+    /// The series already has another value at this time.
+    DuplicateTimestamp,
+}
+
+impl SampleRefusal {
+    /// The reason as a metric label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TooOld => "too_old",
+            Self::TooFarAhead => "too_far_ahead",
+            Self::DuplicateTimestamp => "duplicate_timestamp",
+        }
+    }
+}
+
+/// What became of a batch. `written + repeated + refused.len()` is the number of samples given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Appended {
+    /// Samples now durable.
+    pub written: u64,
+    /// Samples that were there already, equal to the bit: nothing to do.
+    pub repeated: u64,
+    /// Samples refused, by series and time.
+    pub refused: Vec<(Labels, Timestamp, SampleRefusal)>,
+}
+
+/// A closed range of time: both ends belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// First instant.
+    pub from: Timestamp,
+    /// Last instant.
+    pub to: Timestamp,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoreStats {
+    /// Series with at least one sample.
+    pub series: u64,
+    /// Samples kept.
+    pub samples: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Oldest and newest sample.
+    pub span: Option<TimeRange>,
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk, the file or the network failed; worth trying again.
+    #[error("could not {action}")]
+    Unavailable {
+        /// What was attempted.
+        action: String,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Bytes on disk are not what was written.
+    #[error("{place} is damaged: {detail}; run `bellwether store verify`")]
+    Damaged {
+        /// File, table and key.
+        place: String,
+        /// What was found.
+        detail: String,
+    },
+    /// More data than the caller allows.
+    #[error("the selection holds more than {limit} samples; narrow the time range or the matchers")]
+    TooLarge {
+        /// Greatest number of samples allowed.
+        limit: usize,
+    },
+    /// Too much is waiting already; come back later.
+    #[error("the write queue is full")]
+    Busy,
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Keeps samples and gives them back.
+///
+/// Laws (see `store/laws.rs`): what `append` acknowledged survives `kill -9`; appending again changes nothing; `select`
+/// gives each series once, samples strictly ascending, staleness markers included.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Writes a batch and returns when what was written is durable. A refused sample does not stop the others.
+    async fn append(&self, batch: Batch) -> Result<Appended, StoreError>;
+
+    /// All series that match every matcher and have samples in `range`, with those samples, in order of labels.
+    /// `limit` bounds the number of samples.
+    async fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesSamples>, StoreError>;
+
+    /// Series that match and have samples in `range` (to the accuracy of the store's partitions), in order.
+    async fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, StoreError>;
+
+    /// Drops what is older than the store's retention at `now`.
+    async fn retain(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// What is held.
+    async fn stats(&self) -> Result<StoreStats, StoreError>;
+}
+
+/// A store shared by those who write and those who ask.
+pub type SharedStore = Arc<dyn Store>;

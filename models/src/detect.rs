@@ -1,0 +1,70 @@
+//! What a detector is, and what an anomaly is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::series::{Labels, Timestamp};
+
+/// How unlikely an observation is on its own series' history.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// `-log10` of the tail probability: 3 means "one in a thousand". Never negative, never NaN.
+    pub surprise: f64,
+    /// What the detector had expected; NaN while it is still learning.
+    pub expected: f64,
+    /// Which kind of departure was seen, when one stands out.
+    pub kind: Option<Kind>,
+}
+
+impl Score {
+    /// The score of an observation that tells nothing (warm-up, gap).
+    pub const NONE: Self = Self { surprise: 0.0, expected: f64::NAN, kind: None };
+
+    /// The score in `0.0..1.0`, strictly increasing with surprise: `s / (s + 3)`, so one in a thousand is 0.5.
+    #[must_use]
+    pub fn as_unit(self) -> f64 {
+        self.surprise / (self.surprise + 3.0)
+    }
+}
+
+/// Ways in which a series leaves its normal course.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A short excursion.
+    Spike,
+    /// A lasting change of level.
+    LevelShift,
+    /// A slow, steady move away, such as a leak.
+    Drift,
+    /// A change of spread at the same level.
+    Variance,
+    /// A series that used to move stands still.
+    Stuck,
+    /// Samples are missing.
+    Missing,
+}
+
+/// Scores a stream, one observation at a time, knowing only the past.
+pub trait Detector {
+    /// Scores `value` at `at` against what was seen before, then learns from it. NaN means a gap.
+    fn observe(&mut self, at: Timestamp, value: f64) -> Score;
+}
+
+/// A stretch of one series that its detector flags.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Anomaly {
+    /// Which series.
+    pub series: Labels,
+    /// When the first flagged sample was seen.
+    pub onset: Timestamp,
+    /// When the last flagged sample was seen.
+    pub last_seen: Timestamp,
+    /// Greatest surprise (`-log10 p`) so far.
+    pub surprise: f64,
+    /// What kind of departure.
+    pub kind: Option<Kind>,
+    /// Value at the greatest surprise.
+    pub observed: f64,
+    /// What was expected there; NaN when unknown.
+    pub expected: f64,
+}

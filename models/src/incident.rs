@@ -1,0 +1,40 @@
+//! Anomalies joined in time and topology: one incident instead of forty alerts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cause::Ranking;
+use crate::detect::Anomaly;
+use crate::series::Timestamp;
+
+/// Whether an incident still lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Still lasting.
+    Open,
+    /// Over.
+    Resolved,
+}
+
+/// Something that is wrong with a workload, with what most likely broke first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Stable identity: the same incident keeps it over updates and restarts.
+    pub id: String,
+    /// The workload whose symptoms opened it.
+    pub workload: String,
+    /// Whether it still lasts.
+    pub status: Status,
+    /// When the first of its anomalies began.
+    pub onset: Timestamp,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it was last updated.
+    pub updated_at: Timestamp,
+    /// When it was resolved.
+    pub resolved_at: Option<Timestamp>,
+    /// Its anomalies, in order of onset.
+    pub anomalies: Vec<Anomaly>,
+    /// Ranked causes.
+    pub ranking: Ranking,
+}

@@ -1,0 +1,1 @@
+//! Turns windows of the store into outlooks and incidents.

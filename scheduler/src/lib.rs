@@ -1,0 +1,1 @@
+//! Turns outlooks and incidents into explained decisions, actions and alerts.
