@@ -1,0 +1,63 @@
+//! The command line: one file per command.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod backtest;
+pub mod detect;
+pub mod forecast;
+pub mod rank;
+pub mod simulate;
+pub mod store;
+
+/// Watches a cluster, forecasts its load, scales before the load arrives, and names what broke first.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether", version, about, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forecasts the series of a file with calibrated quantiles.
+    Forecast(forecast::Args),
+    /// Scores forecasts at past origins of a file, seeing only what was known then.
+    Backtest(backtest::Args),
+    /// Scores every row of a file (or a tree of files) by how unlikely it is on its own past.
+    Detect(detect::Args),
+    /// Ranks the root causes of recorded incidents.
+    Rank(rank::Args),
+    /// Compares scaling policies on a demand trace at equal cost.
+    Simulate(simulate::Args),
+    /// Looks after the embedded store.
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Runs the command. Exit codes: 0 done, 1 it failed or found what it looks for, 2 the call or its input is wrong.
+    ///
+    /// # Errors
+    /// Whatever kept the command from its work, for people to read.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Forecast(args) => forecast::run(&args),
+            Command::Backtest(args) => backtest::run(&args),
+            Command::Detect(args) => detect::run(&args),
+            Command::Rank(args) => rank::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
+            Command::Store(command) => store::run(&command),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "bellwether", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}

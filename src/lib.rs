@@ -1,0 +1,6 @@
+//! Bellwether: watches a cluster, knows its rhythm, acts before the load arrives, and names what broke first.
+//!
+//! This crate composes the others: configuration, the pipeline, the HTTP faces and the command line.
+
+pub mod cli;
+pub mod table;
