@@ -56,6 +56,8 @@ pub struct Cause {
     pub evidence: Vec<Evidence>,
     /// The evidence as one plain sentence.
     pub summary: String,
+    /// What would speak against it, as one plain sentence; empty when nothing stands out.
+    pub doubt: String,
 }
 
 /// One piece of evidence, in numbers.

@@ -16,6 +16,17 @@ pub enum Status {
     Resolved,
 }
 
+/// How bad an incident is for users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Something is unusual, but no symptom that users feel.
+    #[default]
+    Warning,
+    /// A symptom that users feel is affected.
+    Critical,
+}
+
 /// Something that is wrong with a workload, with what most likely broke first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -23,6 +34,10 @@ pub struct Incident {
     pub id: String,
     /// The workload whose symptoms opened it.
     pub workload: String,
+    /// Every service that shows an anomaly of it, sorted: how far it reaches.
+    pub services: Vec<String>,
+    /// How bad it is for users.
+    pub severity: Severity,
     /// Whether it still lasts.
     pub status: Status,
     /// When the first of its anomalies began.
@@ -33,6 +48,8 @@ pub struct Incident {
     pub updated_at: Timestamp,
     /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
+    /// The incident that took it in, when the two turned out to be one.
+    pub merged_into: Option<String>,
     /// Its anomalies, in order of onset.
     pub anomalies: Vec<Anomaly>,
     /// Ranked causes.
