@@ -1,0 +1,19 @@
+//! What the tests of the whole share. Each test file takes what it needs, so parts are unused in some of them.
+#![allow(dead_code, unused_macros, unused_imports)]
+
+pub mod peer;
+
+pub use peer::{Peer, Program};
+
+/// Ends the test early, saying so, when a program it needs is not installed.
+///
+/// With `CI` or `BELLWETHER_REQUIRE_PEERS=1` in the environment a missing program fails the test instead.
+/// Takes one or more [`Program`]s: `require_peer!(Program::Prometheus, Program::NodeExporter);`
+macro_rules! require_peer {
+    ($($program:expr),+ $(,)?) => {
+        $(if !$crate::support::peer::is_available($program) {
+            return Default::default();
+        })+
+    };
+}
+pub(crate) use require_peer;
