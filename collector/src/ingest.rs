@@ -1,1 +1,267 @@
 //! The one door by which samples enter: limits, counts and back-pressure, then the store.
+//!
+//! Every source appends through an [`Ingest`]. It refuses single samples with a counted reason and passes the rest on;
+//! what it reports as written is durable. Too much waiting at once is [`IngestError::Busy`], which the sender repeats.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bellwether_models::series::{Labels, Timestamp};
+use metrics::{counter, gauge};
+
+use crate::store::{Appended, Batch, SampleRefusal, SharedStore, StoreError};
+
+mod active;
+mod admit;
+mod config;
+
+pub use config::IngestConfig;
+
+use active::ActiveSeries;
+
+/// Tells what time it is: the wall clock in production, a replay's clock in a replay.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The wall clock.
+#[must_use]
+pub fn wall_clock() -> Clock {
+    Arc::new(|| {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(0) + since_epoch
+    })
+}
+
+/// Why a sample was refused. Each is counted under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The series has no metric name.
+    MetricNameMissing,
+    /// The metric's name is not `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+    MetricNameInvalid,
+    /// A label's name is not `[a-zA-Z_][a-zA-Z0-9_]*`.
+    LabelNameInvalid,
+    /// A label's name is longer than allowed.
+    LabelNameTooLong,
+    /// A label's value is longer than allowed.
+    LabelValueTooLong,
+    /// The series has more labels than allowed.
+    TooManyLabels,
+    /// A new series, and as many as allowed are active already.
+    SeriesLimit,
+    /// A new series, and as many as allowed of this origin are active already.
+    OriginSeriesLimit,
+    /// Older than the store's out-of-order window allows.
+    TooOld,
+    /// Further in the future than allowed.
+    TooFarAhead,
+    /// The series already has another value at this time.
+    DuplicateTimestamp,
+    /// Refused by the store for a reason of its own.
+    Store,
+}
+
+impl Refusal {
+    /// The reason as a metric label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MetricNameMissing => "metric_name_missing",
+            Self::MetricNameInvalid => "metric_name_invalid",
+            Self::LabelNameInvalid => "label_name_invalid",
+            Self::LabelNameTooLong => "label_name_too_long",
+            Self::LabelValueTooLong => "label_value_too_long",
+            Self::TooManyLabels => "too_many_labels",
+            Self::SeriesLimit => "series_limit",
+            Self::OriginSeriesLimit => "origin_series_limit",
+            Self::TooOld => "too_old",
+            Self::TooFarAhead => "too_far_ahead",
+            Self::DuplicateTimestamp => "duplicate_timestamp",
+            Self::Store => "store",
+        }
+    }
+}
+
+impl From<SampleRefusal> for Refusal {
+    fn from(refusal: SampleRefusal) -> Self {
+        match refusal {
+            SampleRefusal::TooOld => Self::TooOld,
+            SampleRefusal::TooFarAhead => Self::TooFarAhead,
+            SampleRefusal::DuplicateTimestamp => Self::DuplicateTimestamp,
+        }
+    }
+}
+
+/// What became of a batch: `written + repeated + refused()` is the number of samples given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Samples now durable.
+    pub written: u64,
+    /// Samples that were there already, equal to the bit.
+    pub repeated: u64,
+    /// Refused samples by reason.
+    pub refused_by: BTreeMap<Refusal, u64>,
+    /// The first few refusals in words, to answer the sender with.
+    pub examples: Vec<String>,
+}
+
+/// Refusals put into words per batch.
+const MAX_EXAMPLES: usize = 5;
+/// Bytes of a series shown in an example.
+const MAX_SHOWN_BYTES: usize = 200;
+
+impl Receipt {
+    /// Number of samples refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused_by.values().sum()
+    }
+
+    fn refuse(&mut self, refusal: Refusal, labels: &Labels, samples: u64, detail: impl FnOnce() -> String) {
+        *self.refused_by.entry(refusal).or_default() += samples;
+        if self.examples.len() < MAX_EXAMPLES {
+            let mut shown = labels.to_string();
+            if shown.len() > MAX_SHOWN_BYTES {
+                shown.truncate(shown.floor_char_boundary(MAX_SHOWN_BYTES));
+                shown.push('…');
+            }
+            self.examples.push(format!("{}: {shown}: {}", refusal.name(), detail()));
+        }
+    }
+
+    fn take_up(&mut self, appended: Appended) {
+        self.written += appended.written;
+        self.repeated += appended.repeated;
+        for (labels, at, refusal) in appended.refused {
+            self.refuse(refusal.into(), &labels, 1, || format!("sample at {} ms", at.as_millis()));
+        }
+    }
+}
+
+/// Why nothing of a batch was acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// Too much is waiting to be written; nothing was kept, send it again later.
+    #[error("too much is waiting to be written; send again in {} s", retry_after.as_secs())]
+    Busy {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The store failed; what was written is not known, sending again is safe.
+    #[error("could not keep the samples of {origin}")]
+    Store {
+        /// Where the samples came from.
+        origin: String,
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// The door to the store. Cloning it gives another handle to the same door.
+#[derive(Clone)]
+pub struct Ingest(Arc<Inner>);
+
+struct Inner {
+    store: SharedStore,
+    config: IngestConfig,
+    clock: Clock,
+    active: Mutex<ActiveSeries>,
+    in_flight: AtomicU64,
+}
+
+impl Ingest {
+    /// A door to `store` on the wall clock.
+    #[must_use]
+    pub fn new(store: SharedStore, config: IngestConfig) -> Self {
+        Self::with_clock(store, config, wall_clock())
+    }
+
+    /// A door to `store` on the clock given.
+    #[must_use]
+    pub fn with_clock(store: SharedStore, config: IngestConfig, clock: Clock) -> Self {
+        gauge!("bellwether_ingest_series_limit").set(config.max_series as f64);
+        let active = Mutex::new(ActiveSeries::default());
+        Self(Arc::new(Inner { store, config, clock, active, in_flight: AtomicU64::new(0) }))
+    }
+
+    /// The time by this door's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.0.clock)()
+    }
+
+    /// Checks a batch against the limits, writes what passes, and returns when that is durable.
+    ///
+    /// `origin` names the source (`remote_write`, a scrape job, …) in counters and limits. Samples refused are counted
+    /// by reason in the receipt and in `bellwether_ingest_samples_refused_total{origin,reason}`; they stop no others.
+    ///
+    /// # Errors
+    /// [`IngestError`] when nothing was acknowledged: sending the whole batch again is right and harmless.
+    pub async fn append(&self, origin: &str, batch: Batch) -> Result<Receipt, IngestError> {
+        let _room = self.reserve(origin, &batch)?;
+        let mut receipt = Receipt::default();
+        let admitted = self.admit(origin, batch, &mut receipt);
+        if !admitted.is_empty() {
+            let appended = self.0.store.append(admitted).await.map_err(|source| failed(origin, source))?;
+            receipt.take_up(appended);
+        }
+        count(origin, &receipt);
+        Ok(receipt)
+    }
+
+    fn admit(&self, origin: &str, batch: Batch, receipt: &mut Receipt) -> Batch {
+        let now = self.now();
+        let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = admit::admit(&self.0.config, &mut active, now, origin, batch, receipt);
+        gauge!("bellwether_ingest_active_series").set(active.len() as f64);
+        admitted
+    }
+
+    /// Room for the batch while it waits for the store, or [`IngestError::Busy`]. A batch alone is always let in.
+    fn reserve(&self, origin: &str, batch: &Batch) -> Result<Room<'_>, IngestError> {
+        let bytes = admit::weight(batch);
+        let before = self.0.in_flight.fetch_add(bytes, Ordering::AcqRel);
+        let room = Room { in_flight: &self.0.in_flight, bytes };
+        if before > 0 && before.saturating_add(bytes) > self.0.config.max_in_flight_bytes {
+            counter!("bellwether_ingest_busy_total", "origin" => origin.to_owned()).increment(1);
+            return Err(IngestError::Busy { retry_after: RETRY_AFTER });
+        }
+        Ok(room)
+    }
+}
+
+/// Asked of a sender that came while the door was full.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Bytes reserved for a batch, given back on drop.
+struct Room<'a> {
+    in_flight: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+fn failed(origin: &str, source: StoreError) -> IngestError {
+    counter!("bellwether_ingest_failed_batches_total", "origin" => origin.to_owned()).increment(1);
+    match source {
+        StoreError::Busy => IngestError::Busy { retry_after: RETRY_AFTER },
+        source => IngestError::Store { origin: origin.to_owned(), source },
+    }
+}
+
+fn count(origin: &str, receipt: &Receipt) {
+    counter!("bellwether_ingest_samples_total", "origin" => origin.to_owned()).increment(receipt.written);
+    counter!("bellwether_ingest_samples_repeated_total", "origin" => origin.to_owned()).increment(receipt.repeated);
+    for (refusal, samples) in &receipt.refused_by {
+        let labels = [("origin", origin.to_owned()), ("reason", refusal.name().to_owned())];
+        counter!("bellwether_ingest_samples_refused_total", &labels).increment(*samples);
+    }
+}
