@@ -2,5 +2,6 @@
 //!
 //! This crate composes the others: configuration, the pipeline, the HTTP faces and the command line.
 
+pub mod api;
 pub mod cli;
 pub mod table;

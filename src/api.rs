@@ -1,0 +1,3 @@
+//! The HTTP faces.
+
+pub mod chart;
