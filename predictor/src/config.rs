@@ -1,0 +1,385 @@
+//! What is watched, how far ahead it is foreseen, and how eagerly an alarm is raised.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bellwether_models::duration::as_text;
+use bellwether_models::forecast::Horizon;
+use bellwether_models::series::Step;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Everything the predictor is told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What serves demand with replicas. Default none.
+    pub workloads: Vec<Workload>,
+    /// Servers among which traffic can be moved. Default none.
+    pub backends: Vec<Backend>,
+    /// How anomalies become incidents.
+    pub detection: DetectionConfig,
+}
+
+/// Something that serves demand with replicas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workload {
+    /// Its name, unique among workloads; also the value of the service label of its series. Required.
+    pub name: String,
+    /// PromQL for the demand users make of it, one series (never a utilisation, which saturates). Required.
+    pub demand: String,
+    /// PromQL for its replicas at present, one series. Default none: the replica count is then unknown.
+    pub replicas: Option<String>,
+    /// PromQL for what its users feel (latency, errors); each may give several series. Default none: no incidents.
+    pub symptoms: Vec<String>,
+    /// Workloads or services it calls; their series are searched for causes, and theirs in turn. Default none.
+    pub depends_on: Vec<String>,
+    /// How its demand is forecast.
+    pub forecast: ForecastConfig,
+}
+
+/// A server among several that share traffic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backend {
+    /// Its name, unique among backends. Required.
+    pub name: String,
+    /// PromQL for the load it carries, one series. Required.
+    pub load: String,
+    /// The load it can carry, in units of `load`. Required, above zero.
+    pub capacity: f64,
+    /// How its load is forecast.
+    pub forecast: ForecastConfig,
+}
+
+/// How a series is forecast.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForecastConfig {
+    /// Distance between points of history and forecast; at least one second. Default 1m.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub step: Duration,
+    /// How far ahead to look; rounded up to whole steps. Default 1h.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub horizon: Duration,
+    /// How much of the past a model learns from; two weeks hold two weekly seasons. At most 50,000 steps. Default 14d.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub history: Duration,
+    /// Longest time between two fits; between them a model takes in new points only, and a short history is fitted
+    /// anew whenever it has grown by a quarter. Default 6h.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub refit_interval: Duration,
+    /// Age of the newest observation above which no forecast is made. Default 10m; below one step, one step is taken.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub stale_after: Duration,
+}
+
+impl Default for ForecastConfig {
+    fn default() -> Self {
+        Self {
+            step: Duration::from_secs(60),
+            horizon: Duration::from_secs(3600),
+            history: Duration::from_secs(14 * 86_400),
+            refit_interval: Duration::from_secs(6 * 3600),
+            stale_after: Duration::from_secs(600),
+        }
+    }
+}
+
+impl ForecastConfig {
+    /// The step as a grid distance; what cannot be one becomes a second.
+    #[must_use]
+    pub fn grid(&self) -> Step {
+        grid(self.step)
+    }
+
+    /// The horizon in whole steps, at least one.
+    #[must_use]
+    pub fn horizon_steps(&self) -> Horizon {
+        let steps = self.horizon.as_millis().div_ceil(self.grid().as_millis().unsigned_abs().into());
+        let steps = usize::try_from(steps).unwrap_or(MOST_STEPS).clamp(1, MOST_STEPS);
+        Horizon::new(steps).unwrap_or_else(|| unreachable!("clamped to at least one step"))
+    }
+
+    /// The history in whole steps, at least one.
+    #[must_use]
+    pub fn history_steps(&self) -> usize {
+        steps_in(self.history, self.grid()).clamp(1, MOST_STEPS)
+    }
+
+    /// The age above which data is stale: at least one step.
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        self.stale_after.max(self.step)
+    }
+}
+
+/// How anomalies become incidents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectionConfig {
+    /// False alarms one is ready to bear in a week over the whole installation; the one knob of sensitivity. Above
+    /// zero. Default 1.
+    pub false_alarms_per_week: f64,
+    /// Distance between the points at which symptoms are scored and causes are sought; at least one second. Default 1m.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub step: Duration,
+    /// How much of the past a symptom that was never seen learns from at once, as far as the store holds it.
+    /// Default 7d; 0s learns from what comes only.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub warm_up: Duration,
+    /// How much of the time before an incident is taken as normal when causes are sought. Default 2h.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub reference: Duration,
+    /// Label whose value names the service of a series. Default `service`.
+    pub service_label: String,
+    /// Most series one symptom may give; those beyond it are not scored, and counted. Default 100.
+    pub max_series_per_symptom: usize,
+    /// Most series searched for the causes of one incident; those beyond it are left out, and counted. Default 5000.
+    pub max_series_per_incident: usize,
+}
+
+impl Default for DetectionConfig {
+    fn default() -> Self {
+        Self {
+            false_alarms_per_week: 1.0,
+            step: Duration::from_secs(60),
+            warm_up: Duration::from_secs(7 * 86_400),
+            reference: Duration::from_secs(2 * 3600),
+            service_label: "service".to_owned(),
+            max_series_per_symptom: 100,
+            max_series_per_incident: 5000,
+        }
+    }
+}
+
+impl DetectionConfig {
+    /// The step as a grid distance; what cannot be one becomes a second.
+    #[must_use]
+    pub fn grid(&self) -> Step {
+        grid(self.step)
+    }
+
+    /// The warm-up in whole steps.
+    #[must_use]
+    pub fn warm_up_steps(&self) -> usize {
+        steps_in(self.warm_up, self.grid()).min(MOST_STEPS)
+    }
+}
+
+/// Most points of one window; more would be a history of years or a step too small.
+const MOST_STEPS: usize = 50_000;
+
+fn grid(step: Duration) -> Step {
+    let millis = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+    Step::from_millis(millis).unwrap_or(Step::from_secs(1))
+}
+
+fn steps_in(span: Duration, step: Step) -> usize {
+    usize::try_from(span.as_millis() / u128::from(step.as_millis().unsigned_abs())).unwrap_or(usize::MAX)
+}
+
+/// Why a configuration cannot be used. Paths are those of the configuration: `workloads[2].demand`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A name or a query that is needed is empty.
+    #[error("{at} is missing; give it a value")]
+    Missing {
+        /// Where.
+        at: String,
+    },
+    /// Two workloads, or two backends, share a name.
+    #[error("{at} {name:?} is there already; names must differ")]
+    Repeated {
+        /// Where.
+        at: String,
+        /// The name.
+        name: String,
+    },
+    /// A query is not PromQL.
+    #[error("{at} is not PromQL: {reason}")]
+    NotPromQl {
+        /// Where.
+        at: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A number or a duration out of its range.
+    #[error("{at} must be {must}")]
+    OutOfRange {
+        /// Where.
+        at: String,
+        /// The range.
+        must: String,
+    },
+}
+
+impl Config {
+    /// Every fault of this configuration, without touching the network or the store.
+    #[must_use]
+    pub fn faults(&self) -> Vec<ConfigError> {
+        let mut faults = Faults::default();
+        for (index, workload) in self.workloads.iter().enumerate() {
+            workload.check(&format!("workloads[{index}]"), &mut faults);
+        }
+        for (index, backend) in self.backends.iter().enumerate() {
+            backend.check(&format!("backends[{index}]"), &mut faults);
+        }
+        faults.names("workloads", self.workloads.iter().map(|w| w.name.as_str()));
+        faults.names("backends", self.backends.iter().map(|b| b.name.as_str()));
+        self.detection.check("detection", &mut faults);
+        faults.0
+    }
+}
+
+impl Workload {
+    fn check(&self, at: &str, faults: &mut Faults) {
+        faults.query(format!("{at}.demand"), &self.demand);
+        if let Some(replicas) = &self.replicas {
+            faults.query(format!("{at}.replicas"), replicas);
+        }
+        for (index, symptom) in self.symptoms.iter().enumerate() {
+            faults.query(format!("{at}.symptoms[{index}]"), symptom);
+        }
+        self.forecast.check(&format!("{at}.forecast"), faults);
+    }
+}
+
+impl Backend {
+    fn check(&self, at: &str, faults: &mut Faults) {
+        faults.query(format!("{at}.load"), &self.load);
+        faults.range(self.capacity.is_finite() && self.capacity > 0.0, format!("{at}.capacity"), "a number above zero");
+        self.forecast.check(&format!("{at}.forecast"), faults);
+    }
+}
+
+impl ForecastConfig {
+    fn check(&self, at: &str, faults: &mut Faults) {
+        faults.range(self.step >= Duration::from_secs(1), format!("{at}.step"), "at least 1s");
+        faults.range(self.horizon >= self.step, format!("{at}.horizon"), "at least one step");
+        faults.range(self.history > self.step, format!("{at}.history"), "longer than one step");
+        let most = self.grid().times(MOST_STEPS);
+        faults.range(self.history <= most, format!("{at}.history"), "at most 50,000 steps; lengthen the step");
+        faults.range(self.horizon <= most, format!("{at}.horizon"), "at most 50,000 steps; lengthen the step");
+        faults.range(!self.refit_interval.is_zero(), format!("{at}.refit_interval"), "longer than 0s");
+    }
+}
+
+impl DetectionConfig {
+    fn check(&self, at: &str, faults: &mut Faults) {
+        let budget = self.false_alarms_per_week;
+        faults.range(
+            budget.is_finite() && budget > 0.0,
+            format!("{at}.false_alarms_per_week"),
+            "a number above zero; to silence a workload leave out its symptoms",
+        );
+        faults.range(self.step >= Duration::from_secs(1), format!("{at}.step"), "at least 1s");
+        faults.range(self.reference >= 10 * self.step, format!("{at}.reference"), "at least ten steps");
+        faults.range(is_label_name(&self.service_label), format!("{at}.service_label"), "a label name such as service");
+        faults.range(self.max_series_per_symptom > 0, format!("{at}.max_series_per_symptom"), "above zero");
+        faults.range(self.max_series_per_incident > 0, format!("{at}.max_series_per_incident"), "above zero");
+    }
+}
+
+fn is_label_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(legal)
+}
+
+#[derive(Default)]
+struct Faults(Vec<ConfigError>);
+
+impl Faults {
+    fn query(&mut self, at: String, query: &str) {
+        if query.trim().is_empty() {
+            self.0.push(ConfigError::Missing { at });
+        } else if let Err(reason) = promql_parser::parser::parse(query) {
+            self.0.push(ConfigError::NotPromQl { at, reason });
+        }
+    }
+
+    fn range(&mut self, holds: bool, at: String, must: &str) {
+        if !holds {
+            self.0.push(ConfigError::OutOfRange { at, must: must.to_owned() });
+        }
+    }
+
+    fn names<'a>(&mut self, list: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = BTreeSet::new();
+        for (index, name) in names.enumerate() {
+            let at = format!("{list}[{index}].name");
+            if name.is_empty() {
+                self.0.push(ConfigError::Missing { at });
+            } else if !seen.insert(name) {
+                self.0.push(ConfigError::Repeated { at, name: name.to_owned() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkout() -> Workload {
+        Workload {
+            name: "checkout".to_owned(),
+            demand: r#"sum(rate(http_requests_total{service="checkout"}[1m]))"#.to_owned(),
+            ..Workload::default()
+        }
+    }
+
+    #[test]
+    fn a_workload_needs_a_name_and_a_demand_only() {
+        let config = Config { workloads: vec![checkout()], ..Config::default() };
+        assert_eq!(config.faults(), []);
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_place() {
+        let broken = Workload {
+            demand: "sum(rate(".to_owned(),
+            symptoms: vec!["up".to_owned(), String::new()],
+            forecast: ForecastConfig {
+                step: Duration::from_secs(60),
+                horizon: Duration::from_secs(1),
+                ..Default::default()
+            },
+            ..checkout()
+        };
+        let backend = Backend { name: "a".to_owned(), load: "up".to_owned(), capacity: f64::NAN, ..Backend::default() };
+        let config = Config { workloads: vec![checkout(), broken], backends: vec![backend], ..Config::default() };
+        let said: Vec<String> = config.faults().iter().map(ToString::to_string).collect();
+        for place in ["workloads[1].demand", "workloads[1].symptoms[1]", "workloads[1].forecast.horizon"] {
+            assert!(said.iter().any(|s| s.starts_with(place)), "{place} in {said:?}");
+        }
+        assert!(said.iter().any(|s| s.starts_with("backends[0].capacity")));
+        assert!(said.contains(&r#"workloads[1].name "checkout" is there already; names must differ"#.to_owned()));
+        assert_eq!(said.len(), 5);
+    }
+
+    #[test]
+    fn a_horizon_is_rounded_up_to_whole_steps() {
+        let config = ForecastConfig { horizon: Duration::from_secs(61), ..ForecastConfig::default() };
+        assert_eq!(config.horizon_steps().steps(), 2);
+        assert_eq!(ForecastConfig::default().history_steps(), 14 * 1440);
+    }
+
+    #[test]
+    fn a_configuration_survives_being_written_and_read() {
+        let config = Config { workloads: vec![checkout()], ..Config::default() };
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+        assert!(serde_json::from_str::<Config>(r#"{"workload": []}"#).is_err());
+    }
+}
