@@ -17,8 +17,21 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// Servers among which traffic can be moved. Default none.
     pub backends: Vec<Backend>,
+    /// What is no workload but takes part in calls (databases, queues, services of others), so that causes can be
+    /// followed through it. Default none.
+    pub services: Vec<Service>,
     /// How anomalies become incidents.
     pub detection: DetectionConfig,
+}
+
+/// Something that is called, and may call in its turn, without being scaled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// The value of the service label of its series. Required.
+    pub name: String,
+    /// Workloads or services it calls. Default none.
+    pub depends_on: Vec<String>,
 }
 
 /// Something that serves demand with replicas.
@@ -237,6 +250,7 @@ impl Config {
         }
         faults.names("workloads", self.workloads.iter().map(|w| w.name.as_str()));
         faults.names("backends", self.backends.iter().map(|b| b.name.as_str()));
+        faults.names("services", self.services.iter().map(|s| s.name.as_str()));
         self.detection.check("detection", &mut faults);
         faults.0
     }

@@ -2,7 +2,9 @@
 
 pub mod config;
 pub mod due;
+pub mod evidence;
 pub mod foresee;
 pub mod publish;
+pub mod state;
 
-pub use config::{Backend, Config, ConfigError, DetectionConfig, ForecastConfig, Workload};
+pub use config::{Backend, Config, ConfigError, DetectionConfig, ForecastConfig, Service, Workload};
