@@ -4,6 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::series::Timestamp;
 
+pub mod correlation;
+pub mod graph;
+pub mod onset;
+mod rank;
+pub mod shift;
+mod words;
+
+pub use rank::rank;
+
 /// One metric of one service over the window of an incident.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {

@@ -1,0 +1,303 @@
+//! All evidence fused into one order of suspects.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use ndarray::{Array1, Array2};
+
+use super::correlation::{Lagged, lagged};
+use super::graph::CallGraph;
+use super::onset::row_of_change;
+use super::shift::Shift;
+use super::{Cause, Evidence, IncidentWindow, Metric, Ranking, words};
+
+/// A fall counts this much of a rise of the same size: faults mostly raise load, latency and errors, and starve others.
+const WEIGHT_OF_FALL: f64 = 0.7;
+/// Sigmas from which a metric counts as unhealthy.
+const UNHEALTHY: f64 = 3.0;
+/// The longest lead over the symptom that is tried, in rows.
+const MAX_LEAD: usize = 5;
+/// Below this confidence the ranker says that it would rather not say.
+const ABSTAIN_BELOW: f64 = 0.35;
+
+/// Ranks every metric and every service of `window` by how likely it is the root cause. Pure and deterministic; the
+/// order of the metrics plays no part. Gaps, infinities, constant and empty metrics are normal input; a window without
+/// a row on either side of the onset gives an abstention.
+///
+/// # Source
+/// `docs/explanation/root-cause.md` gives the mathematics and the measurements.
+#[must_use]
+pub fn rank(window: &IncidentWindow) -> Ranking {
+    let graph = CallGraph::new(&window.calls);
+    let findings = findings(window);
+    let mut metrics: Vec<(usize, f64)> = findings.iter().map(|f| f.score).enumerate().collect();
+    let name = |i: usize| (&window.metrics[i].service, &window.metrics[i].name);
+    metrics.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| name(a.0).cmp(&name(b.0))));
+    let case = Case { window, graph, findings };
+    let causes = case.causes(&metrics);
+    let confidence = confidence(&causes);
+    Ranking { abstained: abstention(&causes, confidence), causes, metrics, confidence }
+}
+
+/// What was measured of one metric.
+struct Finding {
+    shift: Option<Shift>,
+    correlation: Option<Lagged>,
+    score: f64,
+}
+
+impl Finding {
+    fn is_unhealthy(&self) -> bool {
+        self.shift.is_some_and(|shift| shift.sigmas().abs() >= UNHEALTHY)
+    }
+}
+
+fn findings(window: &IncidentWindow) -> Vec<Finding> {
+    let correlations = correlations(window);
+    let finding = |(i, metric): (usize, &Metric)| {
+        let (reference, incident) = halves(metric, window.onset_row);
+        let shift = Shift::between(reference, incident);
+        let score = shift.map_or(0.0, |shift| directed(shift.sigmas()));
+        Finding { shift, correlation: correlations.as_ref().map(|all| all[i]), score }
+    };
+    window.metrics.iter().enumerate().map(finding).collect()
+}
+
+fn directed(sigmas: f64) -> f64 {
+    if sigmas >= 0.0 { sigmas } else { -WEIGHT_OF_FALL * sigmas }
+}
+
+/// Reference and incident rows of a metric, whatever its length.
+fn halves(metric: &Metric, onset_row: usize) -> (&[f64], &[f64]) {
+    metric.values.split_at(onset_row.min(metric.values.len()))
+}
+
+/// Lagged correlation of every metric with the symptom over the incident and as many reference rows, where a symptom is
+/// known.
+fn correlations(window: &IncidentWindow) -> Option<Vec<Lagged>> {
+    let symptom = window.metrics.get(window.symptom?)?;
+    let rows = window.times.len();
+    let after = rows.saturating_sub(window.onset_row);
+    let start = window.onset_row.saturating_sub(after.max(30)).min(rows);
+    let mut series = Array2::zeros((rows - start, window.metrics.len()));
+    for (metric, mut column) in window.metrics.iter().zip(series.columns_mut()) {
+        column.assign(&Array1::from_vec(filled(metric, start..rows)));
+    }
+    let symptom = Array1::from_vec(filled(symptom, start..rows));
+    Some(lagged(&series, symptom.view(), MAX_LEAD))
+}
+
+/// The values of the rows with each gap filled by the value before it, or by the first there is.
+fn filled(metric: &Metric, rows: std::ops::Range<usize>) -> Vec<f64> {
+    let at = |row: usize| metric.values.get(row).copied().filter(|v| v.is_finite());
+    let mut last = rows.clone().find_map(at).unwrap_or(0.0);
+    rows.map(|row| {
+        last = at(row).unwrap_or(last);
+        last
+    })
+    .collect()
+}
+
+struct Case<'a> {
+    window: &'a IncidentWindow,
+    graph: CallGraph<'a>,
+    findings: Vec<Finding>,
+}
+
+impl Case<'_> {
+    /// One cause for each service, by its best metric, best first.
+    fn causes(&self, metrics: &[(usize, f64)]) -> Vec<Cause> {
+        let mut best: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+        for (index, score) in metrics {
+            best.entry(&self.window.metrics[*index].service).or_insert((*index, *score));
+        }
+        let mut services: Vec<(usize, f64)> = best.into_values().collect();
+        services.sort_by(|a, b| b.1.total_cmp(&a.1).then(Ordering::Equal));
+        services.into_iter().map(|(index, score)| self.cause(index, score)).collect()
+    }
+
+    fn cause(&self, index: usize, score: f64) -> Cause {
+        let metric = &self.window.metrics[index];
+        let evidence = self.evidence(index);
+        let symptom = self.window.symptom.and_then(|i| self.window.metrics.get(i));
+        let summary = words::sentence(metric, &evidence, symptom);
+        let (service, metric) = (metric.service.clone(), metric.name.clone());
+        Cause { service, metric, score, summary, doubt: String::new(), evidence }
+    }
+
+    fn evidence(&self, index: usize) -> Vec<Evidence> {
+        let (metric, finding) = (&self.window.metrics[index], &self.findings[index]);
+        let mut evidence = Vec::new();
+        if let Some(shift) = finding.shift.filter(|shift| shift.sigmas() != 0.0) {
+            evidence.push(Evidence::Shift { before: shift.before, after: shift.after, sigmas: shift.sigmas() });
+            evidence.extend(
+                self.seconds_to(row_of_change(&metric.values, &shift)).map(|seconds| Evidence::Onset { seconds }),
+            );
+        }
+        evidence.extend(finding.correlation.and_then(|found| self.correlation(found)));
+        evidence.extend(self.place(&metric.service));
+        evidence.extend(self.nearest_change(&metric.service));
+        evidence
+    }
+
+    /// Seconds from the onset to a row.
+    fn seconds_to(&self, row: usize) -> Option<f64> {
+        let times = &self.window.times;
+        let at = times.get(row)?.as_secs_f64();
+        Some(at - times.get(self.window.onset_row)?.as_secs_f64())
+    }
+
+    fn correlation(&self, found: Lagged) -> Option<Evidence> {
+        let onset = self.window.onset_row;
+        let lead_seconds = self.seconds_to(onset + found.lead).unwrap_or(0.0);
+        (found.r.abs() >= 0.5).then_some(Evidence::Correlation { r: found.r, lead_seconds })
+    }
+
+    /// Where a service stands in the call graph, when the symptom's callers reach it.
+    fn place(&self, service: &str) -> Option<Evidence> {
+        let start = self.window.symptom.and_then(|i| self.window.metrics.get(i)).map_or("", |m| &m.service);
+        let hops = *self.graph.hops_from(start).get(service)?;
+        let deepest = !self.graph.callees(service).any(|callee| self.is_unhealthy(callee));
+        Some(Evidence::Topology { hops, deepest })
+    }
+
+    fn is_unhealthy(&self, service: &str) -> bool {
+        let of_service = self.window.metrics.iter().zip(&self.findings).filter(|(m, _)| m.service == service);
+        of_service.into_iter().any(|(_, finding)| finding.is_unhealthy())
+    }
+
+    fn nearest_change(&self, service: &str) -> Option<Evidence> {
+        let onset = self.window.times.get(self.window.onset_row)?.as_secs_f64();
+        let changes = self.window.changes.iter().filter(|change| change.service == service);
+        let nearest = changes.min_by(|a, b| {
+            let distance = |at: f64| (onset - at).abs();
+            distance(a.at.as_secs_f64()).total_cmp(&distance(b.at.as_secs_f64())).then_with(|| a.kind.cmp(&b.kind))
+        })?;
+        Some(Evidence::Change { change: nearest.kind.clone(), seconds_before: onset - nearest.at.as_secs_f64() })
+    }
+}
+
+/// How far the first suspect stands out from the second.
+fn confidence(causes: &[Cause]) -> f64 {
+    let score = |i: usize| causes.get(i).map_or(0.0, |cause: &Cause| cause.score.max(0.0));
+    let (first, second) = (score(0), score(1));
+    if first < UNHEALTHY { 0.0 } else { first / (first + second) }
+}
+
+fn abstention(causes: &[Cause], confidence: f64) -> Option<String> {
+    let first = causes.first().map_or(0.0, |cause| cause.score);
+    if first < UNHEALTHY {
+        return Some("no metric left its usual level by more than three times its spread".to_owned());
+    }
+    (confidence < ABSTAIN_BELOW).then(|| "several services changed alike".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cause::Change;
+    use crate::series::Timestamp;
+
+    fn metric(service: &str, name: &str, values: &[f64]) -> Metric {
+        Metric { service: service.to_owned(), name: name.to_owned(), values: values.to_vec() }
+    }
+
+    fn window(metrics: Vec<Metric>, rows: usize, onset_row: usize) -> IncidentWindow {
+        let times = (0..rows).map(|i| Timestamp::from_secs(i as i64 * 10)).collect();
+        IncidentWindow { times, metrics, onset_row, ..IncidentWindow::default() }
+    }
+
+    fn step(level: f64, to: f64) -> Vec<f64> {
+        (0..20).map(|i| if i < 12 { level + 0.01 * f64::from(i % 3) } else { to }).collect()
+    }
+
+    #[test]
+    fn the_service_whose_level_moved_most_comes_first_with_its_evidence() {
+        let mut window = window(
+            vec![
+                metric("web", "latency", &step(1.0, 2.0)),
+                metric("db", "cpu", &step(0.2, 4.0)),
+                metric("cart", "cpu", &step(0.2, 0.2)),
+            ],
+            20,
+            12,
+        );
+        window.symptom = Some(0);
+        window.calls = vec![("web".to_owned(), "db".to_owned())];
+        window.changes =
+            vec![Change { service: "db".to_owned(), kind: "deploy".to_owned(), at: Timestamp::from_secs(90) }];
+        let ranking = rank(&window);
+        let services: Vec<&str> = ranking.causes.iter().map(|c| c.service.as_str()).collect();
+        assert_eq!(services, ["db", "web", "cart"]);
+        let first = &ranking.causes[0];
+        assert!(first.evidence.contains(&Evidence::Topology { hops: 1, deepest: true }), "{:?}", first.evidence);
+        assert!(first.evidence.contains(&Evidence::Onset { seconds: 0.0 }));
+        assert!(first.evidence.contains(&Evidence::Change { change: "deploy".to_owned(), seconds_before: 30.0 }));
+        assert_eq!(ranking.metrics[0].0, 1);
+        assert_eq!(ranking.abstained, None);
+    }
+
+    #[test]
+    fn nothing_happened_is_an_abstention_with_a_reason() {
+        let ranking = rank(&window(vec![metric("web", "cpu", &step(1.0, 1.0))], 20, 12));
+        assert!(ranking.abstained.is_some());
+        assert_eq!(ranking.confidence, 0.0);
+    }
+
+    fn any_window() -> impl Strategy<Value = IncidentWindow> {
+        let value = prop_oneof![
+            4 => -10.0..10.0_f64,
+            1 => Just(f64::NAN),
+            1 => Just(f64::INFINITY),
+            1 => Just(1e308),
+            1 => Just(-1e308),
+            1 => Just(0.0)
+        ];
+        let column = prop::collection::vec(value, 0..12);
+        (prop::collection::vec(column, 0..6), 0..12_usize, 0..14_usize, prop::option::of(0..8_usize)).prop_map(
+            |(columns, rows, onset_row, symptom)| {
+                let metrics = columns
+                    .iter()
+                    .enumerate()
+                    .map(|(i, values)| metric(&format!("s{}", i % 3), &format!("m{i}"), values))
+                    .collect();
+                let calls = vec![("s0".to_owned(), "s1".to_owned()), ("s1".to_owned(), "s0".to_owned())];
+                IncidentWindow { symptom, calls, ..window(metrics, rows, onset_row) }
+            },
+        )
+    }
+
+    fn named(window: &IncidentWindow, ranking: &Ranking) -> Vec<String> {
+        ranking
+            .metrics
+            .iter()
+            .map(|(i, _)| format!("{}_{}", window.metrics[*i].service, window.metrics[*i].name))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_window_gives_a_whole_ranking_with_numbers_that_are_numbers(window in any_window()) {
+            let ranking = rank(&window);
+            prop_assert_eq!(ranking.metrics.len(), window.metrics.len());
+            prop_assert!((0.0..=1.0).contains(&ranking.confidence));
+            prop_assert!(ranking.causes.iter().all(|cause| cause.score.is_finite()));
+            prop_assert!(ranking.metrics.iter().all(|(_, score)| score.is_finite()));
+            prop_assert_eq!(serde_json::to_string(&ranking).unwrap(), serde_json::to_string(&rank(&window)).unwrap());
+        }
+
+        #[test]
+        fn the_order_of_the_metrics_plays_no_part(window in any_window()) {
+            let mut turned = window.clone();
+            turned.metrics.reverse();
+            turned.symptom = window.symptom.filter(|i| *i < window.metrics.len()).map(|i| window.metrics.len() - 1 - i);
+            let (a, b) = (rank(&window), rank(&turned));
+            prop_assert_eq!(named(&window, &a), named(&turned, &b));
+            prop_assert_eq!(a.confidence, b.confidence);
+            let services = |r: &Ranking| r.causes.iter().map(|c| c.service.clone()).collect::<Vec<_>>();
+            prop_assert_eq!(services(&a), services(&b));
+        }
+    }
+}
