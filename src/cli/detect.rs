@@ -1,15 +1,323 @@
-//! `bellwether detect`.
+//! `bellwether detect`: anomaly scores for the rows of recorded tables, by the code that runs live.
 
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use bellwether_models::detect::{Detector, Multivariate, Params, RowScore, Univariate};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::table::{self, Table};
 
 /// Options of `bellwether detect`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(group(clap::ArgGroup::new("from").required(true)))]
+pub struct Args {
+    /// A table to score: `timestamp,value`, or wide with one column a metric; CSV, also gzipped.
+    #[arg(long, value_name = "FILE", group = "from")]
+    input: Option<PathBuf>,
+    /// A tree of such tables (*.csv, *.csv.gz); the output is a tree of the same shape. Other files are passed over.
+    #[arg(long, value_name = "DIR", group = "from", requires = "output_dir")]
+    input_dir: Option<PathBuf>,
+    /// History to learn from before the first row of the input; with the same columns.
+    #[arg(long, value_name = "FILE", requires = "input")]
+    train: Option<PathBuf>,
+    /// CSV file to write; standard output when left out.
+    #[arg(long, value_name = "FILE", conflicts_with = "input_dir")]
+    output: Option<PathBuf>,
+    /// Folder to write the tree of results to.
+    #[arg(long, value_name = "DIR", requires = "input_dir")]
+    output_dir: Option<PathBuf>,
+    /// Adds one column per metric: its part in the score of the row.
+    #[arg(long)]
+    contributions: bool,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// When its input cannot be read or its output cannot be written.
-pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not part of this build yet")
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match (&args.input, &args.input_dir, &args.output_dir) {
+        (Some(input), _, _) => one(args, input)?,
+        (None, Some(from), Some(to)) => tree(args, from, to)?,
+        _ => bail!("give --input, or --input-dir and --output-dir"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(args: &Args, input: &Path) -> anyhow::Result<()> {
+    let table = table::read(input)?;
+    let train = args.train.as_deref().map(table::read).transpose()?;
+    let rows = table.times.len() + train.as_ref().map_or(0, |train| train.times.len());
+    let bar = progress(rows as u64, "rows");
+    match &args.output {
+        Some(path) => write_to(path, |out| score(&table, train.as_ref(), args.contributions, out, &bar))?,
+        None => score(&table, train.as_ref(), args.contributions, &mut std::io::stdout().lock(), &bar)?,
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn tree(args: &Args, from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    tables_below(from, &mut files)?;
+    if files.is_empty() {
+        bail!("{}: there is no .csv or .csv.gz file below this folder", from.display());
+    }
+    let bar = progress(files.len() as u64, "files");
+    for file in &files {
+        let inside = file.strip_prefix(from).unwrap_or(file);
+        let target = to.join(without_gz(inside));
+        let table = table::read(file)?;
+        write_to(&target, |out| score(&table, None, args.contributions, out, &ProgressBar::hidden()))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Scores every row of `table`, after learning from `train`, and writes one line a row.
+fn score(
+    table: &Table,
+    train: Option<&Table>,
+    contributions: bool,
+    out: &mut dyn Write,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let mut rows = Rows::new(table.names.len());
+    if let Some(train) = train {
+        same_columns(table, train)?;
+        for row in 0..train.times.len() {
+            rows.observe(train, row);
+            tick(bar, row);
+        }
+    }
+    write!(out, "timestamp,anomaly_score")?;
+    if contributions {
+        table.names.iter().try_for_each(|name| write!(out, ",{}", quoted(name)))?;
+    }
+    writeln!(out)?;
+    for (row, text) in table.time_texts.iter().enumerate() {
+        let scored = rows.observe(table, row);
+        write!(out, "{},{}", quoted(text), scored.as_unit())?;
+        if contributions {
+            scored.contributions.iter().try_for_each(|part| write!(out, ",{part}"))?;
+        }
+        writeln!(out)?;
+        tick(bar, row);
+    }
+    Ok(())
+}
+
+/// The live detector that fits the table.
+enum Rows {
+    One(Box<Univariate>),
+    Many(Box<Multivariate>, Vec<f64>),
+}
+
+impl Rows {
+    fn new(width: usize) -> Self {
+        match width {
+            1 => Self::One(Box::default()),
+            _ => Self::Many(Box::new(Multivariate::new(width, Params::default())), vec![0.0; width]),
+        }
+    }
+
+    fn observe(&mut self, table: &Table, row: usize) -> RowScore {
+        let at = table.times[row];
+        match self {
+            Self::One(detector) => {
+                let score = detector.observe(at, table.columns[0][row]);
+                RowScore { surprise: score.surprise, contributions: vec![score.surprise] }
+            }
+            Self::Many(detector, values) => {
+                values.iter_mut().zip(&table.columns).for_each(|(value, column)| *value = column[row]);
+                detector.observe(at, values)
+            }
+        }
+    }
+}
+
+fn same_columns(table: &Table, train: &Table) -> anyhow::Result<()> {
+    if table.names != train.names {
+        bail!(
+            "{} and {} have different columns ({} and {}); give the history of the same metrics in the same order",
+            table.path.display(),
+            train.path.display(),
+            table.names.join(","),
+            train.names.join(",")
+        );
+    }
+    Ok(())
+}
+
+fn write_to(path: &Path, work: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
+    }
+    let file = File::create(path).with_context(|| format!("could not create {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    work(&mut out)?;
+    out.flush().with_context(|| format!("could not write {}", path.display()))
+}
+
+fn tables_below(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let listing = fs::read_dir(folder).with_context(|| format!("could not list {}", folder.display()))?;
+    let mut entries: Vec<_> =
+        listing.collect::<Result<_, _>>().with_context(|| format!("could not list {}", folder.display()))?;
+    entries.sort_by_key(fs::DirEntry::path);
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            tables_below(&path, found)?;
+        } else if without_gz(&path).extension().is_some_and(|extension| extension == "csv") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn without_gz(path: &Path) -> PathBuf {
+    if path.extension().is_some_and(|extension| extension == "gz") { path.with_extension("") } else { path.to_owned() }
+}
+
+/// A CSV cell, quoted where it must be.
+fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\"")).into()
+    } else {
+        text.into()
+    }
+}
+
+fn progress(len: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{wide_bar}} {{pos}}/{{len}} {what} {{eta}}"));
+    ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn tick(bar: &ProgressBar, row: usize) {
+    if row % 4096 == 4095 {
+        bar.inc(4096);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn detect(folder: &Path, line: &[&str]) -> anyhow::Result<ExitCode> {
+        let full = line.iter().map(|word| word.replace("DIR", &folder.display().to_string()));
+        run(&Line::try_parse_from(std::iter::once("detect".to_owned()).chain(full))?.args)
+    }
+
+    fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn scores(text: &str) -> Vec<f64> {
+        text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect()
+    }
+
+    /// Two hundred rows around ten, the row at `spike` far away.
+    fn wavy(spike: usize, header: &str) -> String {
+        let row = |k: usize| if k == spike { 500.0 } else { 10.0 + (k as f64 * 0.7).sin() };
+        let rows: String = (0..200).map(|k| format!("{},{}\n", k / 2 * 2, row(k))).collect();
+        format!("{header}\n{rows}")
+    }
+
+    #[test]
+    fn every_row_is_scored_in_order_repeated_times_too() {
+        let folder = folder_with(&[("in.csv", &wavy(150, "timestamp,value"))]);
+        detect(folder.path(), &["--input", "DIR/in.csv", "--output", "DIR/out.csv"]).unwrap();
+        let text = fs::read_to_string(folder.path().join("out.csv")).unwrap();
+        assert!(text.starts_with("timestamp,anomaly_score\n0,"));
+        let scores = scores(&text);
+        assert_eq!(scores.len(), 200);
+        assert!(scores.iter().all(|score| (0.0..1.0).contains(score)));
+        let highest = (0..200).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
+        assert_eq!(highest, 150);
+    }
+
+    #[test]
+    fn a_score_does_not_depend_on_later_rows_or_on_labels() {
+        let whole = wavy(150, "timestamp,value");
+        let part: String = whole.lines().take(121).map(|line| format!("{line}\n")).collect();
+        let labelled: String = whole
+            .lines()
+            .enumerate()
+            .map(|(k, line)| format!("{line},{}\n", if k == 0 { "label" } else { "1" }))
+            .collect();
+        let folder = folder_with(&[("whole.csv", &whole), ("part.csv", &part), ("labelled.csv", &labelled)]);
+        let read = |name: &str| {
+            detect(folder.path(), &["--input", &format!("DIR/{name}"), "--output", "DIR/out.csv"]).unwrap();
+            scores(&fs::read_to_string(folder.path().join("out.csv")).unwrap())
+        };
+        assert_eq!(read("whole.csv")[..120], read("part.csv")[..]);
+        assert_eq!(read("whole.csv"), read("labelled.csv"));
+    }
+
+    #[test]
+    fn a_tree_is_mirrored_and_other_files_are_passed_over() {
+        let folder = folder_with(&[("in/a/x.csv", &wavy(9, "timestamp,value")), ("in/README.md", "no table")]);
+        let mut gz = flate2::write::GzEncoder::new(
+            File::create(folder.path().join("in/a/y.csv.gz")).unwrap(),
+            Default::default(),
+        );
+        gz.write_all(wavy(9, "timestamp,value").as_bytes()).unwrap();
+        gz.finish().unwrap();
+        detect(folder.path(), &["--input-dir", "DIR/in", "--output-dir", "DIR/out"]).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join("out/a").join(name)).unwrap();
+        assert_eq!(read("x.csv"), read("y.csv"));
+        assert!(!folder.path().join("out/README.md").exists());
+    }
+
+    #[test]
+    fn contributions_name_the_metric_that_departs_and_a_history_replaces_the_warm_up() {
+        let table = |spike: Option<usize>| {
+            let row = |k: usize| {
+                let b = if spike == Some(k) { 90.0 } else { (k as f64 * 1.1).cos() };
+                format!("{k},{},{b},5\n", (k as f64 * 0.7).sin())
+            };
+            (0..300).map(row).fold("t,a,b,c\n".to_owned(), |text, row| text + &row)
+        };
+        let folder = folder_with(&[("train.csv", &table(None)), ("test.csv", &table(Some(20)))]);
+        let line =
+            ["--input", "DIR/test.csv", "--train", "DIR/train.csv", "--output", "DIR/out.csv", "--contributions"];
+        detect(folder.path(), &line).unwrap();
+        let text = fs::read_to_string(folder.path().join("out.csv")).unwrap();
+        assert!(text.starts_with("timestamp,anomaly_score,a,b,c\n"));
+        let spike: Vec<f64> = text.lines().nth(21).unwrap().split(',').map(|cell| cell.parse().unwrap()).collect();
+        assert!(spike[3] > spike[2] && spike[3] > spike[4], "{spike:?}");
+        assert!(spike[1] > 0.4, "{spike:?}");
+    }
+
+    #[test]
+    fn wrong_input_is_named() {
+        let folder =
+            folder_with(&[("a.csv", "t,a,b\n0,1,2\n"), ("b.csv", "t,a,c\n0,1,2\n"), ("bad.csv", "t,v\n0,x\n")]);
+        let error = |line: &[&str]| format!("{:#}", detect(folder.path(), line).unwrap_err());
+        assert!(
+            error(&["--input", "DIR/a.csv", "--train", "DIR/b.csv", "--output", "DIR/o"]).contains("different columns")
+        );
+        assert!(error(&["--input", "DIR/bad.csv", "--output", "DIR/o"]).contains("bad.csv:2"));
+        assert!(error(&["--input", "DIR/none.csv", "--output", "DIR/o"]).contains("none.csv"));
+        assert!(error(&["--input-dir", "DIR", "--output", "DIR/o"]).contains("--output"));
+    }
 }

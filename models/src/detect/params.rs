@@ -1,0 +1,64 @@
+//! The one parameter set of detection.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What detection assumes before it has seen anything. One default serves every series and every sampling interval:
+/// spans are given both as time and as a number of samples, and the longer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Samples before the first score. Default 40.
+    pub warmup: u32,
+    /// Memory of the slow level and of the scale. Default an hour, at least 200 samples.
+    pub memory: Span,
+    /// Memory of the tail probabilities. Default two weeks, at least 5000 samples.
+    pub history: Span,
+    /// How long a departure must last to become the new normal. Default two hours, at least 300 samples.
+    pub acceptance: Span,
+    /// Smallest scale, as a share of the level's magnitude: what is never worth a word. Default 0.005.
+    pub floor: f64,
+    /// Surprise from which a sample is held to be abnormal and not learnt. Default 3.
+    pub doubt: f64,
+    /// Surprise that the continuation of a known departure hardly passes: only an onset is more surprising. Default 6.
+    pub hold: f64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            warmup: 40,
+            memory: Span::new(3600, 200),
+            history: Span::new(14 * 86_400, 5000),
+            acceptance: Span::new(7200, 300),
+            floor: 0.005,
+            doubt: 3.0,
+            hold: 6.0,
+        }
+    }
+}
+
+/// A span as time and as a number of samples: the longer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Least time.
+    pub time: Duration,
+    /// Least number of samples, at the series' own interval.
+    pub samples: u32,
+}
+
+impl Span {
+    /// A span of at least `secs` seconds and at least `samples` samples.
+    #[must_use]
+    pub const fn new(secs: u64, samples: u32) -> Self {
+        Self { time: Duration::from_secs(secs), samples }
+    }
+
+    /// The span in seconds for a series sampled every `interval` seconds.
+    #[must_use]
+    pub fn seconds(self, interval: f64) -> f64 {
+        self.time.as_secs_f64().max(f64::from(self.samples) * interval)
+    }
+}
