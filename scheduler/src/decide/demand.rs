@@ -1,0 +1,131 @@
+//! What the demand of now and the demand to come ask for.
+
+use std::time::Duration;
+
+use bellwether_models::forecast::{Forecast, Quantile};
+use bellwether_models::outlook::{Foresight, Outlook};
+use bellwether_models::series::Timestamp;
+
+use crate::config::ScaleConfig;
+use crate::plan::Reason;
+
+/// A number of replicas and the reason for it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Need {
+    pub(super) replicas: u32,
+    pub(super) reason: Reason,
+}
+
+/// The present, as far as it is known.
+pub(super) struct Now {
+    demand: f64,
+    capacity: f64,
+}
+
+impl Now {
+    /// Demand and capacity, or the reason why there are none.
+    pub(super) fn read(outlook: Option<&Outlook>, scale: &ScaleConfig, now: Timestamp) -> Result<Self, Reason> {
+        let demand = outlook.and_then(|o| o.demand).filter(|d| d.value.is_finite()).ok_or(Reason::DemandUnknown)?;
+        let age = distance(now, demand.at);
+        if age > scale.max_fact_age {
+            return Err(Reason::DemandTooOld { age_seconds: age.as_secs_f64() });
+        }
+        let capacity = scale.capacity_per_replica.ok_or(Reason::CapacityUnknown)?.value();
+        Ok(Self { demand: demand.value.max(0.0), capacity })
+    }
+
+    /// The rule of the Horizontal Pod Autoscaler from `current` replicas, without bounds.
+    pub(super) fn reactive(&self, current: Option<u32>, scale: &ScaleConfig) -> Need {
+        let per_replica = self.capacity * scale.target_utilisation.value();
+        let replicas = replicas_for(self.demand, per_replica);
+        let tolerance = scale.tolerance.value();
+        if let Some(current) = current.filter(|c| *c > 0) {
+            let ratio = self.demand / (per_replica * f64::from(current));
+            if (ratio - 1.0).abs() <= tolerance {
+                return Need { replicas: current, reason: Reason::WithinTolerance { ratio, tolerance } };
+            }
+        }
+        Need { replicas, reason: Reason::Reactive { demand: self.demand, per_replica, replicas } }
+    }
+}
+
+/// The demand to come, as far as anything can be said of it.
+#[derive(Default)]
+pub(super) struct Foreseen {
+    /// Replicas for its peak.
+    pub(super) need: Option<Need>,
+    /// What is missing, if anything: it keeps replicas from being taken away.
+    pub(super) missing: Option<Reason>,
+}
+
+impl Foreseen {
+    /// Looks from `now` until a replica asked for now serves, and on until the next decision has been made.
+    pub(super) fn read(outlook: &Outlook, scale: &ScaleConfig, cadence: Duration, now: Timestamp) -> Self {
+        let (forecast, model) = match &outlook.foresight {
+            Foresight::Forecast { forecast, model, .. } => (forecast, model),
+            Foresight::Abstained { reason } => {
+                return Self { need: None, missing: Some(Reason::ForecastAbstained { why: reason.clone() }) };
+            }
+        };
+        let age = distance(now, outlook.made_at);
+        if age > scale.max_fact_age {
+            return Self { need: None, missing: Some(Reason::ForecastTooOld { age_seconds: age.as_secs_f64() }) };
+        }
+        let lead = scale.startup + cadence;
+        Self { need: need(forecast, model, scale, lead, now), missing: shortfall(forecast, lead, now) }
+    }
+}
+
+/// Replicas for the highest demand from `now` to `now + lead`, at the quantile that the costs call for.
+fn need(forecast: &Forecast, model: &str, scale: &ScaleConfig, lead: Duration, now: Timestamp) -> Option<Need> {
+    let capacity = scale.capacity_per_replica?.value();
+    let quantile = scale.cost.quantile();
+    let (at, demand) = peak(forecast, quantile, now, now + lead)?;
+    let per_replica = capacity * scale.forecast_utilisation.value();
+    let replicas = replicas_for(demand, per_replica);
+    let quantile = quantile.value();
+    let reason = Reason::Forecast { at, demand, quantile, per_replica, replicas, model: model.to_owned() };
+    Some(Need { replicas, reason })
+}
+
+/// The highest point of one quantile's path from `from` to `to`, with one more point on either side, since demand
+/// between two points may be as high as either.
+fn peak(forecast: &Forecast, quantile: Quantile, from: Timestamp, to: Timestamp) -> Option<(Timestamp, f64)> {
+    let step = forecast.step.times(1);
+    let path = forecast.quantile(quantile);
+    let points = path.iter().enumerate().map(|(i, value)| (forecast.time_of(i), *value));
+    let near = points.filter(|(at, value)| *at + step > from && *at < to + step && value.is_finite());
+    near.fold(None, |best, point| match best {
+        Some((_, highest)) if highest >= point.1 => best,
+        _ => Some(point),
+    })
+}
+
+/// The reason why a forecast does not reach as far as it must.
+fn shortfall(forecast: &Forecast, lead: Duration, now: Timestamp) -> Option<Reason> {
+    let end = forecast.time_of(forecast.horizon().saturating_sub(1));
+    let reach = end.since(now);
+    if end < now || forecast.horizon() == 0 {
+        return Some(Reason::ForecastTooOld { age_seconds: now.since(end).as_secs_f64() });
+    }
+    (reach < lead)
+        .then_some(Reason::ForecastTooShort { reach_seconds: reach.as_secs_f64(), lead_seconds: lead.as_secs_f64() })
+}
+
+/// The newest replica count that is fresh and makes sense.
+pub(super) fn observed_replicas(outlook: &Outlook, scale: &ScaleConfig, now: Timestamp) -> Option<(Timestamp, u32)> {
+    let seen = outlook.replicas?;
+    let sane = seen.value.is_finite() && (0.0..=f64::from(u32::MAX)).contains(&seen.value);
+    (sane && distance(now, seen.at) <= scale.max_fact_age).then(|| (seen.at, seen.value.round() as u32))
+}
+
+/// Replicas that carry `demand`; a hair above a whole number is that number.
+fn replicas_for(demand: f64, per_replica: f64) -> u32 {
+    let exact = (demand / per_replica).max(0.0);
+    (exact - exact * 1e-9).ceil() as u32 // saturates; NaN becomes 0, but demand is finite and per_replica positive
+}
+
+/// Time between two instants, whichever is later: a fact from the future is as doubtful as an old one.
+fn distance(a: Timestamp, b: Timestamp) -> Duration {
+    a.since(b).max(b.since(a))
+}

@@ -1,0 +1,319 @@
+//! Decisions on record: a bounded memory of the newest, and a durable file of JSON lines that outlives the process.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bellwether_models::series::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::actuate::Applied;
+use crate::plan::{Decision, Plan};
+
+const KEPT_IN_MEMORY: usize = 10_000;
+const ROTATE_AT_BYTES: u64 = 32 << 20;
+const FILE: &str = "decisions.jsonl";
+const ROTATED: &str = "decisions.1.jsonl";
+
+/// A decision with what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// What was decided.
+    pub decision: Decision,
+    /// Attempts to carry it out, in order of time.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One attempt to carry a decision out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When.
+    pub at: Timestamp,
+    /// By which actuator.
+    pub actuator: String,
+    /// What became of it, when it succeeded.
+    pub applied: Option<Applied>,
+    /// What went wrong, when it failed.
+    pub error: Option<String>,
+}
+
+/// Why the file of decisions could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {attempt} the decision file {path}; check that the disk has room and the directory is ours")]
+pub struct LogError {
+    /// What was attempted.
+    attempt: &'static str,
+    /// Which file.
+    path: PathBuf,
+    /// Why it failed.
+    source: io::Error,
+}
+
+/// The log of decisions.
+#[derive(Debug, Default)]
+pub struct DecisionLog {
+    newest: VecDeque<DecisionRecord>,
+    last_of: HashMap<String, Decision>,
+    file: Option<Journal>,
+}
+
+#[derive(Debug)]
+struct Journal {
+    dir: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+/// One line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Decision(Decision),
+    Attempt { decision: String, attempt: Attempt },
+}
+
+impl DecisionLog {
+    /// Opens the log under `dir`, or in memory alone. Lines that cannot be read, such as one torn by a crash, are
+    /// skipped with a warning.
+    ///
+    /// # Errors
+    /// [`LogError`] when the file can be neither read nor made.
+    pub fn open(dir: Option<&Path>) -> Result<Self, LogError> {
+        let mut log = Self::default();
+        let Some(dir) = dir else { return Ok(log) };
+        for name in [ROTATED, FILE] {
+            read_lines(&dir.join(name), |line| log.remember(line))?;
+        }
+        log.file = Some(Journal::open(dir)?);
+        Ok(log)
+    }
+
+    /// Takes note of the decisions that say something new about their workload.
+    ///
+    /// # Errors
+    /// [`LogError`] when they could not be made durable; they are kept in memory all the same.
+    pub fn record(&mut self, plan: &Plan) -> Result<usize, LogError> {
+        let is_news =
+            |d: &&Decision| d.changes() || self.last_of.get(&d.workload).is_none_or(|last| !last.says_the_same_as(d));
+        let news: Vec<Line> = plan.decisions.iter().filter(is_news).cloned().map(Line::Decision).collect();
+        let count = news.len();
+        self.write(news).map(|()| count)
+    }
+
+    /// Takes note of an attempt to carry out the decision `id`.
+    ///
+    /// # Errors
+    /// [`LogError`] when it could not be made durable.
+    pub fn record_attempt(&mut self, id: &str, attempt: Attempt) -> Result<(), LogError> {
+        self.write(vec![Line::Attempt { decision: id.to_owned(), attempt }])
+    }
+
+    /// The newest `limit` decisions, newest first, of one workload or of all.
+    #[must_use]
+    pub fn recent(&self, limit: usize, workload: Option<&str>) -> Vec<DecisionRecord> {
+        let of_it = |r: &&DecisionRecord| workload.is_none_or(|w| r.decision.workload == w);
+        self.newest.iter().rev().filter(of_it).take(limit).cloned().collect()
+    }
+
+    /// The decision `id`: from memory, or else from the file.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<DecisionRecord> {
+        let known = self.newest.iter().rev().find(|r| r.decision.id == id).cloned();
+        known.or_else(|| self.find_in_file(id))
+    }
+
+    /// The last recorded decision on each workload.
+    pub fn last_decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.last_of.values()
+    }
+
+    fn find_in_file(&self, id: &str) -> Option<DecisionRecord> {
+        let dir = &self.file.as_ref()?.dir;
+        let mut found: Option<DecisionRecord> = None;
+        for name in [ROTATED, FILE] {
+            let read = read_lines(&dir.join(name), |line| match line {
+                Line::Decision(decision) if decision.id == id => {
+                    found = Some(DecisionRecord { decision, attempts: Vec::new() });
+                }
+                Line::Attempt { decision, attempt } if decision == id => {
+                    found.iter_mut().for_each(|r| r.attempts.push(attempt.clone()));
+                }
+                _ => {}
+            });
+            if let Err(error) = read {
+                warn!(%error, "decision file not searched");
+            }
+        }
+        found
+    }
+
+    fn write(&mut self, lines: Vec<Line>) -> Result<(), LogError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        for line in lines {
+            if serde_json::to_writer(&mut text, &line).is_ok() {
+                text.push(b'\n');
+            }
+            self.remember(line);
+        }
+        self.file.as_mut().map_or(Ok(()), |file| file.append(&text))
+    }
+
+    fn remember(&mut self, line: Line) {
+        match line {
+            Line::Decision(decision) => {
+                self.last_of.insert(decision.workload.clone(), decision.clone());
+                self.newest.push_back(DecisionRecord { decision, attempts: Vec::new() });
+                if self.newest.len() > KEPT_IN_MEMORY {
+                    self.newest.pop_front();
+                }
+            }
+            Line::Attempt { decision, attempt } => {
+                if let Some(record) = self.newest.iter_mut().rev().find(|r| r.decision.id == decision) {
+                    record.attempts.push(attempt);
+                }
+            }
+        }
+    }
+}
+
+impl Journal {
+    fn open(dir: &Path) -> Result<Self, LogError> {
+        let path = dir.join(FILE);
+        fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
+        let open = || {
+            let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+            let bytes = end_last_line(&mut file)?;
+            Ok((file, bytes))
+        };
+        let (file, bytes) = open().map_err(|e| failed("open", &path, e))?;
+        Ok(Self { dir: dir.to_owned(), file, bytes })
+    }
+
+    fn append(&mut self, text: &[u8]) -> Result<(), LogError> {
+        if self.bytes >= ROTATE_AT_BYTES {
+            let path = self.dir.join(FILE);
+            fs::rename(&path, self.dir.join(ROTATED)).map_err(|e| failed("rotate", &path, e))?;
+            *self = Self::open(&self.dir.clone())?;
+        }
+        self.file
+            .write_all(text)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|e| failed("append to", &self.dir.join(FILE), e))?;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// A crash may have torn the last line: what follows must begin a new one.
+fn end_last_line(file: &mut File) -> io::Result<u64> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    if bytes == 0 {
+        return Ok(0);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(bytes + 1)
+}
+
+fn read_lines(path: &Path, mut each: impl FnMut(Line)) -> Result<(), LogError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("open", path, e)),
+    };
+    for (number, line) in BufReader::new(file).split(b'\n').enumerate() {
+        let line = line.map_err(|e| failed("read", path, e))?;
+        match serde_json::from_slice(&line) {
+            Ok(line) => each(line),
+            Err(_) if line.is_empty() => {}
+            Err(error) => warn!(path = %path.display(), line = number + 1, %error, "unreadable decision skipped"),
+        }
+    }
+    Ok(())
+}
+
+fn failed(attempt: &'static str, path: &Path, source: io::Error) -> LogError {
+    LogError { attempt, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mode;
+    use crate::plan::{Advice, Reason};
+
+    fn decision(at: i64, from: u32, to: u32) -> Decision {
+        Decision {
+            id: format!("shop-{at}"),
+            workload: "shop".to_owned(),
+            at: Timestamp::from_secs(at),
+            mode: Mode::Shadow,
+            from: Some(from),
+            to: Some(to),
+            observed: None,
+            reactive: Some(from),
+            predicted: Some(to),
+            advice: Advice::default(),
+            reasons: vec![Reason::ReactiveFloor { replicas: from }],
+        }
+    }
+
+    fn plan(decision: Decision) -> Plan {
+        Plan { made_at: decision.at, decisions: vec![decision] }
+    }
+
+    #[test]
+    fn only_what_says_something_new_is_recorded() {
+        let mut log = DecisionLog::default();
+        assert_eq!(log.record(&plan(decision(1, 2, 3))).expect("in memory"), 1);
+        assert_eq!(log.record(&plan(decision(2, 3, 3))).expect("in memory"), 0, "the same three replicas");
+        let refused = Decision { reasons: vec![Reason::DemandUnknown], ..decision(3, 3, 3) };
+        assert_eq!(log.record(&plan(refused)).expect("in memory"), 1, "a refusal is news");
+        assert_eq!(log.recent(9, None).len(), 2);
+        assert_eq!(log.recent(1, Some("shop"))[0].decision.id, "shop-3");
+        assert!(log.recent(9, Some("cart")).is_empty());
+    }
+
+    #[test]
+    fn decisions_and_attempts_are_found_after_a_restart_and_a_torn_line() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = DecisionLog::open(Some(dir.path())).expect("a new log");
+        log.record(&plan(decision(1, 2, 3))).expect("durable");
+        let attempt = Attempt {
+            at: Timestamp::from_secs(1),
+            actuator: "webhook".to_owned(),
+            applied: Some(Applied::Accepted),
+            error: None,
+        };
+        log.record_attempt("shop-1", attempt.clone()).expect("durable");
+        drop(log);
+        let path = dir.path().join(FILE);
+        let mut torn = OpenOptions::new().append(true).open(&path).expect("the file");
+        torn.write_all(b"{\"decision\":{\"id\":\"sho").expect("torn on purpose");
+
+        let mut log = DecisionLog::open(Some(dir.path())).expect("opens in spite of the torn line");
+        log.record(&plan(decision(2, 3, 4))).expect("durable");
+        let log = DecisionLog::open(Some(dir.path())).expect("opens again");
+        let found = log.find("shop-1").expect("still there");
+        assert_eq!((found.decision, found.attempts), (decision(1, 2, 3), vec![attempt]));
+        assert!(log.find("shop-2").is_some(), "the line after the torn one is whole");
+    }
+
+    #[test]
+    fn the_file_answers_for_what_memory_has_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = DecisionLog::open(Some(dir.path())).expect("a new log");
+        log.record(&plan(decision(1, 2, 3))).expect("durable");
+        log.newest.clear();
+        assert_eq!(log.find("shop-1").expect("in the file").decision, decision(1, 2, 3));
+    }
+}

@@ -1,0 +1,314 @@
+//! The shell: reads the snapshot, asks the pure parts what to do, carries it out and puts it on record.
+
+mod courier;
+mod post;
+mod state;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellwether_models::outlook::Snapshot;
+use bellwether_models::series::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::actuate::{self, SeriesSink};
+use crate::config::{Config, NotUsable};
+use crate::decide::{Fleet, decide};
+use crate::guard::{Control, Stop, guard};
+use crate::notify::{AlertStatus, Memory, Notifier};
+use crate::plan::Plan;
+use crate::record::{DecisionLog, DecisionRecord, LogError};
+use crate::route::{self, Routing, Weight, haproxy};
+use courier::Courier;
+use post::post_alerts;
+use state::StateDir;
+pub use state::StateError;
+
+/// Why the scheduler could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A workload's settings contradict each other.
+    #[error("workload {workload} cannot be scaled as configured")]
+    Unusable {
+        /// Which workload.
+        workload: String,
+        /// Why.
+        source: NotUsable,
+    },
+    /// The decision log.
+    #[error("could not open the record of decisions")]
+    Log(#[from] LogError),
+    /// The kept state.
+    #[error("could not read the scheduler's kept state")]
+    State(#[from] StateError),
+    /// The HAProxy responder.
+    #[error("could not listen for agent checks on {address}; choose another reroute.haproxy.listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The HTTP client.
+    #[error("could not set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What the scheduler shows of its last tick.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// The last plan, as it passed the guard.
+    pub plan: Plan,
+    /// How the alerts stand.
+    pub alerts: Vec<AlertStatus>,
+    /// The weights of the backends.
+    pub weights: Vec<Weight>,
+}
+
+/// The scheduler. One tick at a time; its [`Handle`] serves everybody else.
+pub struct Service {
+    config: Config,
+    fleet: Fleet,
+    routing: Routing,
+    notifier: Notifier,
+    courier: Courier,
+    sink: Arc<dyn SeriesSink>,
+    client: reqwest::Client,
+    shared: Arc<Shared>,
+    responder: Option<haproxy::Responder>,
+}
+
+struct Shared {
+    state: StateDir,
+    log: Mutex<DecisionLog>,
+    control: watch::Sender<Control>,
+    view: watch::Sender<Arc<View>>,
+    weights: watch::Sender<haproxy::Weights>,
+}
+
+/// Questions and orders for a running scheduler; cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl Service {
+    /// A scheduler that writes its decisions to `sink` and, given a directory, keeps its records and state there.
+    /// Starts the HAProxy responder when one is configured.
+    ///
+    /// # Errors
+    /// [`StartError`], which names what stands in the way.
+    pub async fn new(
+        config: Config,
+        sink: Arc<dyn SeriesSink>,
+        state_dir: Option<PathBuf>,
+    ) -> Result<Self, StartError> {
+        check(&config)?;
+        let log = DecisionLog::open(state_dir.as_deref())?;
+        let state = StateDir::new(state_dir);
+        let client = reqwest::Client::builder().no_proxy().build().map_err(StartError::Client)?;
+        let weights = watch::Sender::new(haproxy::Weights::new());
+        let responder = respond(&config, &weights).await?;
+        Ok(Self {
+            fleet: Fleet::resume(log.last_decisions()),
+            routing: Routing::default(),
+            notifier: Notifier::new(config.alerts.clone(), state.read::<Memory>(state::ALERTS)?),
+            courier: Courier::new(&config.workloads, &client),
+            shared: Arc::new(Shared {
+                control: watch::Sender::new(state.read::<Control>(state::CONTROL)?),
+                state,
+                log: Mutex::new(log),
+                view: watch::Sender::default(),
+                weights,
+            }),
+            config,
+            sink,
+            client,
+            responder,
+        })
+    }
+
+    /// The way for others to ask and to order.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    /// Where HAProxy's agent checks are answered.
+    #[must_use]
+    pub fn haproxy_address(&self) -> Option<SocketAddr> {
+        self.responder.as_ref().map(haproxy::Responder::address)
+    }
+
+    /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy` needs a
+    /// restart.
+    ///
+    /// # Errors
+    /// [`StartError::Unusable`], and everything stays as it was.
+    pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
+        check(&config)?;
+        self.notifier = Notifier::new(config.alerts.clone(), self.notifier.memory());
+        self.courier = Courier::new(&config.workloads, &self.client);
+        self.config = config;
+        Ok(())
+    }
+
+    /// One round on the facts of `snapshot`: decide, guard, record, act, route, alert. Whatever goes wrong on the way
+    /// out is logged and tried again in a later round; the plan stands.
+    pub async fn tick(&mut self, now: Timestamp, snapshot: &Snapshot) -> Arc<View> {
+        let plan = self.plan(now, snapshot);
+        let weights = self.route(now, snapshot);
+        if self.notifier.on_incidents(now, &snapshot.incidents) {
+            self.shared.keep(state::ALERTS, &self.notifier.memory());
+        }
+        let timeout = self.config.alerts.timeout;
+        tokio::join!(
+            write_series(self.sink.as_ref(), now, &plan),
+            self.courier.deliver(now, &plan, &self.shared.log),
+            post_alerts(&mut self.notifier, &self.client, timeout, now),
+        );
+        let view = Arc::new(View { plan, alerts: self.notifier.status(), weights });
+        self.shared.view.send_replace(view.clone());
+        view
+    }
+
+    /// The plan of this round, guarded, settled and on record.
+    fn plan(&mut self, now: Timestamp, snapshot: &Snapshot) -> Plan {
+        let workloads = &self.config.workloads;
+        let plan = decide(snapshot, &self.fleet, workloads, self.config.cadence, now);
+        let plan = guard(plan, snapshot, &self.fleet, workloads, &self.shared.control.borrow(), now);
+        self.fleet.settle(&plan, workloads);
+        if let Err(error) = self.shared.log().record(&plan) {
+            warn!(error = &error as &dyn std::error::Error, "decisions not durable");
+        }
+        tell(&plan);
+        plan
+    }
+
+    fn route(&mut self, now: Timestamp, snapshot: &Snapshot) -> Vec<Weight> {
+        let (weights, routing) = route::weigh(snapshot, &self.routing, &self.config.reroute, now);
+        self.routing = routing;
+        self.shared.weights.send_replace(haproxy::by_name(&weights));
+        for weight in &weights {
+            metrics::gauge!("bellwether_scheduler_backend_weight_ratio", "backend" => weight.backend.clone())
+                .set(weight.weight);
+        }
+        weights
+    }
+}
+
+impl Handle {
+    /// The last tick.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.0.view.borrow().clone()
+    }
+
+    /// The newest `limit` recorded decisions, newest first, of one workload or of all.
+    #[must_use]
+    pub fn decisions(&self, limit: usize, workload: Option<&str>) -> Vec<DecisionRecord> {
+        self.0.log().recent(limit, workload)
+    }
+
+    /// The decision `id`, from the record or from the last plan. May read a file.
+    #[must_use]
+    pub fn decision(&self, id: &str) -> Option<DecisionRecord> {
+        let recorded = self.0.log().find(id);
+        recorded.or_else(|| {
+            let view = self.view();
+            let decision = view.plan.decisions.iter().find(|d| d.id == id)?.clone();
+            Some(DecisionRecord { decision, attempts: Vec::new() })
+        })
+    }
+
+    /// What people have stopped.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.0.control.borrow().clone()
+    }
+
+    /// Stops changes of one workload, or of all: the freeze. Holds over restarts, until resumed.
+    pub fn stop(&self, workload: Option<&str>, stop: Stop) {
+        self.order(|control| match workload {
+            Some(workload) => drop(control.workloads.insert(workload.to_owned(), stop)),
+            None => control.all = Some(stop),
+        });
+    }
+
+    /// Ends a stop of one workload, or the general one.
+    pub fn resume(&self, workload: Option<&str>) {
+        self.order(|control| match workload {
+            Some(workload) => drop(control.workloads.remove(workload)),
+            None => control.all = None,
+        });
+    }
+
+    fn order(&self, change: impl FnOnce(&mut Control)) {
+        self.0.control.send_modify(change);
+        self.0.keep(state::CONTROL, &self.control());
+    }
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, DecisionLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, name: &str, value: &impl Serialize) {
+        if let Err(error) = self.state.write(name, value) {
+            warn!(error = &error as &dyn std::error::Error, "scheduler state not kept");
+        }
+    }
+}
+
+fn check(config: &Config) -> Result<(), StartError> {
+    for workload in &config.workloads {
+        let unusable = |source| StartError::Unusable { workload: workload.name.clone(), source };
+        workload.scale.check().map_err(unusable)?;
+    }
+    Ok(())
+}
+
+async fn respond(
+    config: &Config,
+    weights: &watch::Sender<haproxy::Weights>,
+) -> Result<Option<haproxy::Responder>, StartError> {
+    let Some(haproxy) = &config.reroute.haproxy else { return Ok(None) };
+    let address = haproxy.listen;
+    let responder = haproxy::Responder::start(address, weights.subscribe()).await;
+    responder.map(Some).map_err(|source| StartError::Listen { address, source })
+}
+
+async fn write_series(sink: &dyn SeriesSink, now: Timestamp, plan: &Plan) {
+    let series = actuate::as_series(&plan.decisions);
+    if series.is_empty() {
+        return;
+    }
+    if let Err(error) = sink.write(now, series).await {
+        warn!(error = &error as &dyn std::error::Error, "decisions not written as series");
+    }
+}
+
+fn tell(plan: &Plan) {
+    for decision in &plan.decisions {
+        let outcome = if decision.changes() { "change" } else { "hold" };
+        metrics::counter!("bellwether_scheduler_decisions_total", "outcome" => outcome).increment(1);
+        if decision.changes() {
+            let reason = decision.reasons.first().map(ToString::to_string).unwrap_or_default();
+            info!(
+                workload = %decision.workload,
+                decision = %decision.id,
+                replicas_from = decision.from,
+                replicas_to = decision.to,
+                reactive = decision.reactive,
+                mode = ?decision.mode,
+                reason,
+                "replicas decided"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
