@@ -27,6 +27,7 @@ pub struct Score {
     /// `-log10` of the tail probability: 3 means "one in a thousand". Never negative, never NaN.
     pub surprise: f64,
     /// What the detector had expected; NaN while it is still learning.
+    #[serde(with = "crate::series::nan_as_null")]
     pub expected: f64,
     /// Which kind of departure was seen, when one stands out.
     pub kind: Option<Kind>,
@@ -80,8 +81,31 @@ pub struct Anomaly {
     pub surprise: f64,
     /// What kind of departure.
     pub kind: Option<Kind>,
-    /// Value at the greatest surprise.
+    /// Value at the greatest surprise; NaN when what is wrong is that there is none.
+    #[serde(with = "crate::series::nan_as_null")]
     pub observed: f64,
     /// What was expected there; NaN when unknown.
+    #[serde(with = "crate::series::nan_as_null")]
     pub expected: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anomaly_without_expectation_survives_json() {
+        let anomaly = Anomaly {
+            series: Labels::metric("latency"),
+            onset: Timestamp::from_secs(1),
+            last_seen: Timestamp::from_secs(2),
+            surprise: 4.0,
+            kind: Some(Kind::Missing),
+            observed: f64::NAN,
+            expected: f64::NAN,
+        };
+        let text = serde_json::to_string(&anomaly).unwrap();
+        let back: Anomaly = serde_json::from_str(&text).unwrap();
+        assert!(text.contains("\"observed\":null") && back.observed.is_nan() && back.series == anomaly.series);
+    }
 }

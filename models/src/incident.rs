@@ -6,6 +6,13 @@ use crate::cause::Ranking;
 use crate::detect::Anomaly;
 use crate::series::Timestamp;
 
+mod cluster;
+mod topology;
+mod tracker;
+
+pub use topology::Topology;
+pub use tracker::{Change, Grouping, Sighting, Tracker};
+
 /// Whether an incident still lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

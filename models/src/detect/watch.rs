@@ -43,18 +43,7 @@ pub struct Watch {
     detector: Univariate,
     /// First of the unbroken stretch of samples above the closing threshold, before it is an anomaly.
     suspect_since: Option<Timestamp>,
-    open: Option<Open>,
-}
-
-/// An [`Anomaly`] while it lasts; JSON has no NaN, so an unknown expectation is `None`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Open {
-    onset: Timestamp,
-    last_seen: Timestamp,
-    surprise: f64,
-    kind: Option<super::Kind>,
-    observed: Option<f64>,
-    expected: Option<f64>,
+    open: Option<Anomaly>,
 }
 
 impl Watch {
@@ -71,13 +60,13 @@ impl Watch {
         self.suspect_since = if belongs { self.suspect_since.or(Some(at)) } else { None };
         let change = match &mut self.open {
             Some(open) if belongs => {
-                open.take(at, value, &score);
-                self.anomaly().map(Change::Continued)
+                extend(open, at, value, &score);
+                self.open.clone().map(Change::Continued)
             }
-            Some(open) if at.since(open.last_seen) >= thresholds.quiet => self.close(),
+            Some(open) if at.since(open.last_seen) >= thresholds.quiet => self.open.take().map(Change::Closed),
             None if score.surprise >= thresholds.opens => {
-                self.begin(at, value, &score);
-                self.anomaly().map(Change::Opened)
+                self.open = Some(self.begin(at, value, &score));
+                self.open.clone().map(Change::Opened)
             }
             _ => None,
         };
@@ -86,8 +75,8 @@ impl Watch {
 
     /// The anomaly that is open now.
     #[must_use]
-    pub fn anomaly(&self) -> Option<Anomaly> {
-        self.open.as_ref().map(|open| open.anomaly(&self.series))
+    pub fn anomaly(&self) -> Option<&Anomaly> {
+        self.open.as_ref()
     }
 
     /// The series under watch.
@@ -96,40 +85,24 @@ impl Watch {
         &self.series
     }
 
-    fn begin(&mut self, at: Timestamp, value: f64, score: &Score) {
-        let onset = self.suspect_since.unwrap_or(at);
-        let mut open = Open { onset, last_seen: at, surprise: -1.0, kind: None, observed: None, expected: None };
-        open.take(at, value, score);
-        self.open = Some(open);
-    }
-
-    fn close(&mut self) -> Option<Change> {
-        let closed = self.anomaly();
-        self.open = None;
-        closed.map(Change::Closed)
+    fn begin(&self, at: Timestamp, value: f64, score: &Score) -> Anomaly {
+        Anomaly {
+            series: self.series.clone(),
+            onset: self.suspect_since.unwrap_or(at),
+            last_seen: at,
+            surprise: score.surprise,
+            kind: score.kind,
+            observed: value,
+            expected: score.expected,
+        }
     }
 }
 
-impl Open {
-    fn take(&mut self, at: Timestamp, value: f64, score: &Score) {
-        self.last_seen = self.last_seen.max(at);
-        if score.surprise > self.surprise {
-            let known = |x: f64| x.is_finite().then_some(x);
-            (self.surprise, self.kind) = (score.surprise, score.kind);
-            (self.observed, self.expected) = (known(value), known(score.expected));
-        }
-    }
-
-    fn anomaly(&self, series: &Labels) -> Anomaly {
-        Anomaly {
-            series: series.clone(),
-            onset: self.onset,
-            last_seen: self.last_seen,
-            surprise: self.surprise,
-            kind: self.kind,
-            observed: self.observed.unwrap_or(f64::NAN),
-            expected: self.expected.unwrap_or(f64::NAN),
-        }
+fn extend(open: &mut Anomaly, at: Timestamp, value: f64, score: &Score) {
+    open.last_seen = open.last_seen.max(at);
+    if score.surprise > open.surprise {
+        (open.surprise, open.kind) = (score.surprise, score.kind);
+        (open.observed, open.expected) = (value, score.expected);
     }
 }
 
@@ -174,7 +147,7 @@ mod tests {
         for minute in start..start + 30 {
             watch.feed(Timestamp::from_secs(minute * 60), f64::NAN, &Thresholds::default());
         }
-        let open = watch.anomaly().expect("thirty missing minutes are an anomaly");
+        let open = watch.anomaly().expect("thirty missing minutes are an anomaly").clone();
         assert_eq!(open.kind, Some(Kind::Missing));
         let restored: Watch = serde_json::from_str(&serde_json::to_string(&watch).unwrap()).unwrap();
         assert_eq!(restored.anomaly().unwrap().onset, open.onset);

@@ -1,0 +1,570 @@
+//! Opens, updates, merges and resolves incidents as anomalies come and go. Told the time, it keeps none.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cluster::{Disturbance, clusters};
+use super::{Incident, Severity, Status, Topology};
+use crate::cause::Ranking;
+use crate::detect::Anomaly;
+use crate::series::{Labels, Timestamp};
+
+/// Most anomalies an incident carries along; of more, the earliest and then the most surprising are kept.
+const MOST_ANOMALIES: usize = 100;
+/// Quiet needed to resolve doubles with every return of the trouble, at most this often.
+const MOST_DOUBLINGS: u32 = 3;
+
+/// How anomalies are joined into incidents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grouping {
+    /// Anomalies of near services whose onsets lie this close are one incident.
+    pub join_window: Duration,
+    /// How many calls apart services may be to count as near.
+    pub join_hops: usize,
+    /// Surprise (`-log10 p`), added over distinct series, below which no incident is opened.
+    pub min_evidence: f64,
+    /// Quiet after which an incident is resolved; it doubles with every return of the trouble, at most eightfold.
+    pub resolve_after: Duration,
+    /// Trouble on the same services within this time of a resolution reopens the incident.
+    pub reopen_within: Duration,
+    /// How long a resolved incident is remembered.
+    pub remember: Duration,
+}
+
+impl Default for Grouping {
+    fn default() -> Self {
+        Self {
+            join_window: Duration::from_secs(300),
+            join_hops: 2,
+            min_evidence: 4.0,
+            resolve_after: Duration::from_secs(300),
+            reopen_within: Duration::from_secs(900),
+            remember: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// An anomaly with the place where it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The workload or service that its series belongs to.
+    pub service: String,
+    /// Whether its series is something that users feel.
+    pub symptom: bool,
+    /// What was seen.
+    pub anomaly: Anomaly,
+}
+
+/// What became of an incident; each carries its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Change {
+    /// A new one.
+    Opened {
+        /// Which.
+        id: String,
+    },
+    /// Another anomaly or service, or a graver severity.
+    Updated {
+        /// Which.
+        id: String,
+    },
+    /// The trouble came back soon after it had been resolved.
+    Reopened {
+        /// Which.
+        id: String,
+    },
+    /// Two turned out to be one.
+    Merged {
+        /// The one that is closed.
+        id: String,
+        /// The one that goes on.
+        into: String,
+    },
+    /// Over.
+    Resolved {
+        /// Which.
+        id: String,
+    },
+}
+
+/// The incidents of an installation. The same sightings at the same times give the same incidents and ids, in whatever
+/// order the sightings of one call are given; a sighting repeated changes nothing. A service is part of at most one open
+/// incident. Save and load it whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tracker {
+    /// Sightings recent enough to join others, in order of key.
+    live: Vec<Sighting>,
+    /// Open incidents and those resolved lately, in order of opening.
+    tracked: Vec<Tracked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Tracked {
+    incident: Incident,
+    last_seen: Timestamp,
+    returns: u32,
+}
+
+impl Tracker {
+    /// Takes in the anomalies flagged at `now` and says what changed. To be called regularly, with no sightings too: only
+    /// then do incidents resolve.
+    pub fn observe(
+        &mut self,
+        now: Timestamp,
+        sightings: &[Sighting],
+        topology: &Topology,
+        how: &Grouping,
+    ) -> Vec<Change> {
+        self.take_in(now, sightings, how);
+        let mut changes = Vec::new();
+        for group in self.groups(topology, how) {
+            self.settle(now, &group, how, &mut changes);
+        }
+        self.resolve_quiet(now, how, &mut changes);
+        changes
+    }
+
+    /// Open incidents, and those resolved lately; newest onset first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<&Incident> {
+        let mut incidents: Vec<&Incident> = self.tracked.iter().map(|t| &t.incident).collect();
+        incidents.sort_by(|a, b| b.onset.cmp(&a.onset).then_with(|| a.id.cmp(&b.id)));
+        incidents
+    }
+
+    /// The incident of that id, if it is still remembered.
+    #[must_use]
+    pub fn incident(&self, id: &str) -> Option<&Incident> {
+        self.tracked.iter().map(|t| &t.incident).find(|incident| incident.id == id)
+    }
+
+    /// Notes the causes found for an incident; unknown ids are passed over.
+    pub fn set_ranking(&mut self, id: &str, ranking: Ranking) {
+        if let Some(tracked) = self.tracked.iter_mut().find(|t| t.incident.id == id) {
+            tracked.incident.ranking = ranking;
+        }
+    }
+
+    /// Adds sightings to the live ones and forgets those too old to matter.
+    fn take_in(&mut self, now: Timestamp, sightings: &[Sighting], how: &Grouping) {
+        let mut live: BTreeMap<Key, Sighting> =
+            std::mem::take(&mut self.live).into_iter().map(|s| (key(&s), s)).collect();
+        for sighting in sightings {
+            live.entry(key(sighting)).and_modify(|known| refresh(known, sighting)).or_insert_with(|| sighting.clone());
+        }
+        let horizon = now - how.join_window.max(how.resolve_after);
+        self.live = live.into_values().filter(|s| s.anomaly.last_seen >= horizon).collect();
+    }
+
+    /// Live sightings that belong together, in order of first member.
+    fn groups(&self, topology: &Topology, how: &Grouping) -> Vec<Vec<Sighting>> {
+        // onsets close together on one service are one point, so that a flood of series stays a handful of points
+        let grain = (how.join_window.as_secs_f64() / 8.0).max(1e-3);
+        let mut points: BTreeMap<(&str, i64), (Disturbance, Vec<&Sighting>)> = BTreeMap::new();
+        for sighting in &self.live {
+            let onset = sighting.anomaly.onset.as_secs_f64();
+            let last_seen = sighting.anomaly.last_seen.as_secs_f64();
+            let fresh = || (Disturbance { service: sighting.service.clone(), onset, last_seen }, Vec::new());
+            let slot = points.entry((&sighting.service, (onset / grain).floor() as i64)).or_insert_with(fresh);
+            slot.0.onset = slot.0.onset.min(onset);
+            slot.0.last_seen = slot.0.last_seen.max(last_seen);
+            slot.1.push(sighting);
+        }
+        let (disturbances, members): (Vec<_>, Vec<_>) = points.into_values().unzip();
+        let numbers = clusters(&disturbances, topology, how.join_window.as_secs_f64(), how.join_hops);
+        let mut groups: Vec<Vec<Sighting>> = vec![Vec::new(); numbers.iter().max().map_or(0, |most| most + 1)];
+        for (number, sightings) in numbers.into_iter().zip(members) {
+            groups[number].extend(sightings.into_iter().cloned());
+        }
+        groups
+    }
+
+    /// Lets a group join the incidents of its services, or open one.
+    fn settle(&mut self, now: Timestamp, group: &[Sighting], how: &Grouping, changes: &mut Vec<Change>) {
+        let services: BTreeSet<&str> = group.iter().map(|s| s.service.as_str()).collect();
+        let last_seen = group.iter().map(|s| s.anomaly.last_seen).max().unwrap_or(now);
+        let strong = evidence(group) >= how.min_evidence;
+        let concerned = |t: &Tracked| {
+            t.incident.merged_into.is_none()
+                && t.incident.services.iter().any(|s| services.contains(s.as_str()))
+                && match t.incident.resolved_at {
+                    None => true,
+                    Some(at) => strong && last_seen > t.last_seen && last_seen.since(at) <= how.reopen_within,
+                }
+        };
+        let mut matches: Vec<usize> = (0..self.tracked.len()).filter(|i| concerned(&self.tracked[*i])).collect();
+        if matches.is_empty() {
+            let covered = self.tracked.iter().any(|t| t.incident.resolved_at.is_some() && t.explains(group));
+            if strong && !covered {
+                changes.push(self.open(now, group));
+            }
+            return;
+        }
+        // the open one that is oldest goes on; a resolved one only when none is open
+        matches.sort_by_key(|i| {
+            let incident = &self.tracked[*i].incident;
+            (incident.status != Status::Open, incident.opened_at, incident.id.clone())
+        });
+        let kept = matches[0];
+        for other in &matches[1..] {
+            if self.tracked[*other].incident.status == Status::Open {
+                changes.push(self.merge(now, *other, kept));
+            }
+        }
+        changes.extend(self.tracked[kept].update(now, group, how));
+    }
+
+    fn open(&mut self, now: Timestamp, group: &[Sighting]) -> Change {
+        let mut tracked = Tracked::new(now, group);
+        while self.incident(&tracked.incident.id).is_some() {
+            tracked.incident.id.push('x'); // the same workload and onset again: a clock that was set back
+        }
+        let id = tracked.incident.id.clone();
+        self.tracked.push(tracked);
+        Change::Opened { id }
+    }
+
+    fn merge(&mut self, now: Timestamp, from: usize, into: usize) -> Change {
+        let id = self.tracked[into].incident.id.clone();
+        let gone = &mut self.tracked[from];
+        gone.incident.status = Status::Resolved;
+        gone.incident.resolved_at = Some(now);
+        gone.incident.updated_at = now;
+        gone.incident.merged_into = Some(id.clone());
+        let (gone_id, gone) = (gone.incident.id.clone(), gone.clone());
+        self.tracked[into].absorb(&gone);
+        Change::Merged { id: gone_id, into: id }
+    }
+
+    fn resolve_quiet(&mut self, now: Timestamp, how: &Grouping, changes: &mut Vec<Change>) {
+        for tracked in self.tracked.iter_mut().filter(|t| t.incident.status == Status::Open) {
+            if now.since(tracked.last_seen) >= tracked.quiet_needed(how) {
+                tracked.incident.status = Status::Resolved;
+                tracked.incident.resolved_at = Some(now);
+                tracked.incident.updated_at = now;
+                changes.push(Change::Resolved { id: tracked.incident.id.clone() });
+            }
+        }
+        self.tracked.retain(|t| t.incident.resolved_at.is_none_or(|at| now.since(at) <= how.remember));
+    }
+}
+
+impl Tracked {
+    fn new(now: Timestamp, group: &[Sighting]) -> Self {
+        let onset = group.iter().map(|s| s.anomaly.onset).min().unwrap_or(now);
+        let first = group.iter().min_by_key(|s| (!s.symptom, s.anomaly.onset, &s.service));
+        let workload = first.map(|s| s.service.clone()).unwrap_or_default();
+        let incident = Incident {
+            id: id(&workload, onset),
+            workload,
+            services: Vec::new(),
+            severity: Severity::Warning,
+            status: Status::Open,
+            onset,
+            opened_at: now,
+            updated_at: now,
+            resolved_at: None,
+            merged_into: None,
+            anomalies: Vec::new(),
+            ranking: Ranking::default(),
+        };
+        let mut tracked = Self { incident, last_seen: Timestamp::MIN, returns: 0 };
+        tracked.add(group);
+        tracked
+    }
+
+    /// Takes the group in; says so when something about the incident changed that people should know.
+    fn update(&mut self, now: Timestamp, group: &[Sighting], how: &Grouping) -> Option<Change> {
+        let before = (self.incident.services.len(), self.incident.severity, self.incident.anomalies.len());
+        let silent_since = self.last_seen;
+        self.add(group);
+        if self.last_seen.since(silent_since) >= how.resolve_after / 2 {
+            self.returns = self.returns.saturating_add(1);
+        }
+        let id = self.incident.id.clone();
+        if self.incident.status == Status::Resolved {
+            self.incident.status = Status::Open;
+            self.incident.resolved_at = None;
+            self.incident.updated_at = now;
+            return Some(Change::Reopened { id });
+        }
+        let after = (self.incident.services.len(), self.incident.severity, self.incident.anomalies.len());
+        (after != before).then(|| {
+            self.incident.updated_at = now;
+            Change::Updated { id }
+        })
+    }
+
+    fn add(&mut self, group: &[Sighting]) {
+        for sighting in group {
+            self.last_seen = self.last_seen.max(sighting.anomaly.last_seen);
+            self.incident.onset = self.incident.onset.min(sighting.anomaly.onset);
+            if sighting.symptom {
+                self.incident.severity = Severity::Critical;
+            }
+        }
+        self.join_services(group.iter().map(|s| s.service.clone()));
+        self.join_anomalies(group.iter().map(|s| &s.anomaly));
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        self.last_seen = self.last_seen.max(other.last_seen);
+        self.incident.onset = self.incident.onset.min(other.incident.onset);
+        self.incident.severity = self.incident.severity.max(other.incident.severity);
+        self.join_services(other.incident.services.iter().cloned());
+        self.join_anomalies(other.incident.anomalies.iter());
+    }
+
+    fn join_services(&mut self, services: impl Iterator<Item = String>) {
+        let all: BTreeSet<String> = self.incident.services.drain(..).chain(services).collect();
+        self.incident.services = all.into_iter().collect();
+    }
+
+    /// One entry for each series and onset, in order of onset; the first and the most surprising stay.
+    fn join_anomalies<'a>(&mut self, anomalies: impl Iterator<Item = &'a Anomaly>) {
+        let mut all: BTreeMap<(Timestamp, Labels), Anomaly> =
+            self.incident.anomalies.drain(..).map(|a| ((a.onset, a.series.clone()), a)).collect();
+        for anomaly in anomalies {
+            all.insert((anomaly.onset, anomaly.series.clone()), anomaly.clone());
+        }
+        let mut kept: Vec<Anomaly> = all.into_values().collect();
+        if kept.len() > MOST_ANOMALIES {
+            kept[1..].sort_by(|a, b| b.surprise.total_cmp(&a.surprise));
+            kept.truncate(MOST_ANOMALIES);
+            kept.sort_by(|a, b| a.onset.cmp(&b.onset).then_with(|| a.series.cmp(&b.series)));
+        }
+        self.incident.anomalies = kept;
+    }
+
+    /// Whether every sighting of the group is older than the end of this incident and on its services: its afterglow.
+    fn explains(&self, group: &[Sighting]) -> bool {
+        let inside =
+            |s: &Sighting| s.anomaly.last_seen <= self.last_seen && self.incident.services.contains(&s.service);
+        group.iter().all(inside)
+    }
+
+    fn quiet_needed(&self, how: &Grouping) -> Duration {
+        how.resolve_after.saturating_mul(1 << self.returns.min(MOST_DOUBLINGS))
+    }
+}
+
+type Key = (String, Labels, Timestamp);
+
+fn key(sighting: &Sighting) -> Key {
+    (sighting.service.clone(), sighting.anomaly.series.clone(), sighting.anomaly.onset)
+}
+
+/// What is known of one anomaly from two sightings of it, whichever came first.
+fn refresh(known: &mut Sighting, news: &Sighting) {
+    let last_seen = known.anomaly.last_seen.max(news.anomaly.last_seen);
+    known.symptom |= news.symptom;
+    if news.anomaly.surprise.total_cmp(&known.anomaly.surprise).is_gt() {
+        known.anomaly = news.anomaly.clone();
+    }
+    known.anomaly.last_seen = last_seen;
+}
+
+/// Surprise added over distinct series.
+fn evidence(group: &[Sighting]) -> f64 {
+    let mut greatest: BTreeMap<&Labels, f64> = BTreeMap::new();
+    for sighting in group {
+        let most = greatest.entry(&sighting.anomaly.series).or_default();
+        *most = most.max(sighting.anomaly.surprise);
+    }
+    greatest.values().sum()
+}
+
+/// A name for the incident of `workload` that began at `onset`: FNV-1a (Fowler, Noll, Vo 1991), 48 bits of it.
+fn id(workload: &str, onset: Timestamp) -> String {
+    let bytes = workload.bytes().chain(onset.as_millis().to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("inc-{:012x}", hash >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn t(secs: i64) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000 + secs)
+    }
+
+    fn seen(service: &str, name: &str, onset: i64, last_seen: i64, surprise: f64) -> Sighting {
+        let series = Labels::metric(name).with("service", service);
+        let (onset, last_seen) = (t(onset), t(last_seen));
+        let anomaly = Anomaly { series, onset, last_seen, surprise, kind: None, observed: 9.0, expected: 1.0 };
+        Sighting { service: service.to_owned(), symptom: name == "latency", anomaly }
+    }
+
+    fn shop() -> Topology {
+        Topology::new([("web", "cart"), ("cart", "db"), ("mail", "queue")])
+    }
+
+    fn how() -> Grouping {
+        Grouping::default()
+    }
+
+    fn ids(changes: &[Change]) -> Vec<&str> {
+        changes
+            .iter()
+            .map(|change| match change {
+                Change::Opened { .. } => "opened",
+                Change::Updated { .. } => "updated",
+                Change::Reopened { .. } => "reopened",
+                Change::Merged { .. } => "merged",
+                Change::Resolved { .. } => "resolved",
+            })
+            .collect()
+    }
+
+    #[test]
+    fn forty_anomalies_of_one_fault_are_one_incident_of_the_workload_with_the_symptom() {
+        let mut tracker = Tracker::default();
+        let mut all: Vec<Sighting> = (0..39).map(|i| seen("db", &format!("m{i}"), i, 60, 5.0)).collect();
+        all.push(seen("web", "latency", 30, 60, 5.0));
+        let changes = tracker.observe(t(60), &all, &shop(), &how());
+        assert_eq!(ids(&changes), ["opened"]);
+        let incident = tracker.incidents()[0];
+        assert_eq!((incident.workload.as_str(), incident.severity), ("web", Severity::Critical));
+        assert_eq!(incident.services, ["db", "web"]);
+        assert_eq!(incident.onset, t(0));
+        assert_eq!(incident.anomalies.len(), 40);
+    }
+
+    #[test]
+    fn strangers_in_topology_are_two_incidents() {
+        let mut tracker = Tracker::default();
+        let all = [seen("web", "latency", 0, 60, 5.0), seen("mail", "latency", 0, 60, 5.0)];
+        assert_eq!(ids(&tracker.observe(t(60), &all, &shop(), &how())), ["opened", "opened"]);
+    }
+
+    #[test]
+    fn weak_evidence_opens_nothing_until_a_second_series_agrees() {
+        let mut tracker = Tracker::default();
+        let weak = seen("web", "cpu", 0, 60, 2.5);
+        assert!(tracker.observe(t(60), std::slice::from_ref(&weak), &shop(), &how()).is_empty());
+        let changes = tracker.observe(t(70), &[seen("web", "latency", 20, 70, 2.5)], &shop(), &how());
+        assert_eq!(ids(&changes), ["opened"]);
+    }
+
+    #[test]
+    fn the_same_facts_again_change_nothing() {
+        let mut tracker = Tracker::default();
+        let all = [seen("web", "latency", 0, 60, 5.0)];
+        tracker.observe(t(60), &all, &shop(), &how());
+        let before = tracker.clone();
+        assert!(tracker.observe(t(60), &all, &shop(), &how()).is_empty());
+        assert_eq!(tracker, before);
+    }
+
+    #[test]
+    fn two_incidents_that_turn_out_to_be_one_are_merged_into_the_older() {
+        let mut tracker = Tracker::default();
+        let how = Grouping { join_hops: 1, ..how() };
+        tracker.observe(t(10), &[seen("web", "latency", 0, 10, 5.0)], &shop(), &how);
+        tracker.observe(t(20), &[seen("db", "latency", 15, 20, 5.0)], &shop(), &how);
+        assert_eq!(tracker.incidents().len(), 2);
+        let changes = tracker.observe(t(40), &[seen("cart", "errors", 30, 40, 5.0)], &shop(), &how);
+        assert_eq!(ids(&changes), ["merged", "updated"]);
+        let open: Vec<&Incident> = tracker.incidents().into_iter().filter(|i| i.status == Status::Open).collect();
+        assert_eq!(open.len(), 1);
+        assert_eq!(open[0].services, ["cart", "db", "web"]);
+        assert_eq!(open[0].workload, "web");
+        let gone = tracker.incidents().into_iter().find(|i| i.status == Status::Resolved).unwrap();
+        assert_eq!(gone.merged_into.as_ref(), Some(&open[0].id));
+    }
+
+    #[test]
+    fn quiet_resolves_and_each_return_asks_for_a_longer_quiet() {
+        let mut tracker = Tracker::default();
+        tracker.observe(t(0), &[seen("web", "latency", 0, 0, 5.0)], &shop(), &how());
+        assert!(tracker.observe(t(299), &[], &shop(), &how()).is_empty());
+        assert_eq!(ids(&tracker.observe(t(300), &[], &shop(), &how())), ["resolved"]);
+        let back = tracker.observe(t(400), &[seen("web", "latency", 400, 400, 5.0)], &shop(), &how());
+        assert_eq!(ids(&back), ["reopened"]);
+        assert!(tracker.observe(t(800), &[], &shop(), &how()).is_empty(), "ten minutes are needed now");
+        assert_eq!(ids(&tracker.observe(t(1000), &[], &shop(), &how())), ["resolved"]);
+        let late = tracker.observe(t(3000), &[seen("web", "latency", 3000, 3000, 5.0)], &shop(), &how());
+        assert_eq!(ids(&late), ["opened"], "long after, it is another incident");
+    }
+
+    #[test]
+    fn a_flapping_symptom_is_one_incident_that_stays_open() {
+        let mut tracker = Tracker::default();
+        let mut all = Vec::new();
+        for minute in 0..60 {
+            let at = minute * 60;
+            let sightings = if minute % 4 == 0 { vec![seen("web", "latency", at, at, 5.0)] } else { Vec::new() };
+            all.extend(tracker.observe(t(at), &sightings, &shop(), &how()));
+        }
+        assert_eq!(ids(&all).iter().filter(|c| **c == "opened").count(), 1);
+        assert!(!ids(&all).contains(&"resolved"));
+    }
+
+    #[test]
+    fn a_flood_of_anomalies_is_grouped_without_losing_the_quiet_incident_beside_it() {
+        let mut tracker = Tracker::default();
+        let mut all: Vec<Sighting> = (0..5000).map(|i| seen("db", &format!("m{i}"), i % 50, 60, 5.0)).collect();
+        all.push(seen("mail", "latency", 10, 60, 5.0));
+        tracker.observe(t(60), &all, &shop(), &how());
+        let services: Vec<&[String]> = tracker.incidents().iter().map(|i| i.services.as_slice()).collect();
+        assert_eq!(services.len(), 2);
+        assert!(tracker.incidents().iter().all(|i| i.anomalies.len() <= MOST_ANOMALIES));
+    }
+
+    fn any_sighting() -> impl Strategy<Value = Sighting> {
+        let place = prop::sample::select(vec!["web", "cart", "db", "mail", "queue", "lone"]);
+        let name = prop::sample::select(vec!["latency", "cpu", "errors"]);
+        let surprise = prop_oneof![4 => 0.0..9.0_f64, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY)];
+        (place, name, -900..900_i64, -60..600_i64, surprise)
+            .prop_map(|(s, n, onset, d, p)| seen(s, n, onset, onset + d, p))
+    }
+
+    fn replay(rounds: &[Vec<Sighting>]) -> (Tracker, Vec<Change>) {
+        let mut tracker = Tracker::default();
+        let mut changes = Vec::new();
+        for (i, sightings) in rounds.iter().enumerate() {
+            changes.extend(tracker.observe(t(i as i64 * 97), sightings, &shop(), &how()));
+        }
+        (tracker, changes)
+    }
+
+    proptest! {
+        #[test]
+        fn a_replay_gives_the_same_incidents_whatever_the_order_within_a_round(
+            rounds in prop::collection::vec(prop::collection::vec(any_sighting(), 0..8), 0..12)
+        ) {
+            let turned: Vec<Vec<Sighting>> = rounds.iter().map(|r| r.iter().rev().cloned().collect()).collect();
+            let (a, b) = (replay(&rounds), replay(&turned));
+            prop_assert_eq!(format!("{a:?}"), format!("{b:?}"));
+        }
+
+        #[test]
+        fn a_service_is_part_of_at_most_one_open_incident(
+            rounds in prop::collection::vec(prop::collection::vec(any_sighting(), 0..8), 0..12)
+        ) {
+            let (tracker, _) = replay(&rounds);
+            let open = tracker.incidents().into_iter().filter(|i| i.status == Status::Open);
+            let mut seen = BTreeSet::new();
+            for service in open.flat_map(|i| i.services.iter()) {
+                prop_assert!(seen.insert(service.clone()), "{} is in two open incidents", service);
+            }
+        }
+
+        #[test]
+        fn every_change_is_about_an_incident_with_a_unique_id(
+            rounds in prop::collection::vec(prop::collection::vec(any_sighting(), 0..8), 0..12)
+        ) {
+            let (_, changes) = replay(&rounds);
+            let opened: Vec<&String> =
+                changes.iter().filter_map(|c| if let Change::Opened { id } = c { Some(id) } else { None }).collect();
+            let unique: BTreeSet<&&String> = opened.iter().collect();
+            prop_assert_eq!(unique.len(), opened.len());
+        }
+    }
+}
