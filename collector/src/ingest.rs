@@ -17,6 +17,7 @@ mod active;
 mod admit;
 mod config;
 
+pub(crate) use admit::{is_label_name, is_metric_name};
 pub use config::IngestConfig;
 
 use active::ActiveSeries;

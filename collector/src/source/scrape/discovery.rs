@@ -1,0 +1,142 @@
+//! Targets from files: read again and again, a bad file keeps what it said before.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use metrics::counter;
+use regex::Regex;
+use tracing::warn;
+
+use super::config::{FileSdConfig, TargetGroup};
+use crate::ingest::is_label_name;
+
+/// How a target file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    Json,
+    Yaml,
+}
+
+/// How a file is written by the end of its name.
+pub(super) fn kind_of(path: &Path) -> Option<FileKind> {
+    match path.extension()?.to_str()? {
+        "json" => Some(FileKind::Json),
+        "yml" | "yaml" => Some(FileKind::Yaml),
+        _ => None,
+    }
+}
+
+/// What target files said when they were last good.
+#[derive(Debug, Default)]
+pub(super) struct TargetFiles(BTreeMap<PathBuf, Good>);
+
+#[derive(Debug)]
+struct Good {
+    changed: Option<SystemTime>,
+    groups: Vec<TargetGroup>,
+}
+
+impl TargetFiles {
+    /// Reads the files that are named and that changed; gives the groups of all.
+    pub(super) async fn refresh(&mut self, configs: &[FileSdConfig]) -> Vec<TargetGroup> {
+        let mut present = Vec::new();
+        for pattern in configs.iter().flat_map(|config| &config.files) {
+            present.extend(matching(Path::new(pattern)).await);
+        }
+        self.0.retain(|path, _| present.contains(path));
+        for path in present {
+            self.read(path).await;
+        }
+        self.0.values().flat_map(|good| good.groups.clone()).collect()
+    }
+
+    async fn read(&mut self, path: PathBuf) {
+        let changed = tokio::fs::metadata(&path).await.and_then(|meta| meta.modified()).ok();
+        let known = self.0.get(&path).is_some_and(|good| good.changed.is_some() && good.changed == changed);
+        if known {
+            return;
+        }
+        match read_groups(&path).await {
+            Ok(groups) => {
+                self.0.insert(path, Good { changed, groups });
+            }
+            Err(problem) => {
+                counter!("bellwether_scrape_target_file_errors_total").increment(1);
+                warn!(path = %path.display(), problem, "target file cannot be used; its earlier targets are kept");
+                self.0.entry(path).or_insert(Good { changed, groups: Vec::new() }).changed = changed;
+            }
+        }
+    }
+}
+
+async fn read_groups(path: &Path) -> Result<Vec<TargetGroup>, String> {
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
+    let groups = parse(&text, kind_of(path).unwrap_or(FileKind::Yaml))?;
+    Ok(groups.into_iter().map(|group| with_path(group, path)).collect())
+}
+
+fn parse(text: &str, kind: FileKind) -> Result<Vec<TargetGroup>, String> {
+    let groups: Vec<TargetGroup> = match kind {
+        FileKind::Json => serde_json::from_str(text).map_err(|error| error.to_string())?,
+        FileKind::Yaml => serde_saphyr::from_str(text).map_err(|error| error.to_string())?,
+    };
+    match groups.iter().flat_map(|group| group.labels.keys()).find(|name| !is_label_name(name)) {
+        Some(name) => Err(format!("{name:?} is not a label name")),
+        None => Ok(groups),
+    }
+}
+
+fn with_path(mut group: TargetGroup, path: &Path) -> TargetGroup {
+    group.labels.insert("__meta_filepath".to_owned(), path.display().to_string());
+    group
+}
+
+/// Files that a pattern names; `*` stands for any text in the last part.
+async fn matching(pattern: &Path) -> Vec<PathBuf> {
+    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if !name.contains('*') {
+        return if tokio::fs::try_exists(pattern).await.unwrap_or(false) {
+            vec![pattern.to_owned()]
+        } else {
+            Vec::new()
+        };
+    }
+    let folder = pattern.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(regex) = Regex::new(&format!("^{}$", regex::escape(name).replace(r"\*", ".*"))) else { return Vec::new() };
+    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return Vec::new() };
+    let mut found = Vec::new();
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        if entry.file_name().to_str().is_some_and(|name| regex.is_match(name)) {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bad_file_keeps_its_earlier_targets_and_a_lost_file_loses_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, bad) = (folder.path().join("a.json"), folder.path().join("b.yml"));
+        std::fs::write(&good, r#"[{"targets": ["h:1"], "labels": {"zone": "eu"}}]"#).unwrap();
+        std::fs::write(&bad, "- targets: [h:2]\n").unwrap();
+        let pattern = |name| folder.path().join(name).display().to_string();
+        let configs = [FileSdConfig { files: vec![pattern("*.json"), pattern("*.yml")], ..FileSdConfig::default() }];
+        let mut files = TargetFiles::default();
+
+        let first = files.refresh(&configs).await;
+        assert_eq!(first.iter().flat_map(|group| group.targets.clone()).collect::<Vec<_>>(), ["h:1", "h:2"]);
+        assert_eq!(first[0].labels["__meta_filepath"], good.display().to_string());
+
+        std::fs::write(&bad, "- targetz: [h:3]\n").unwrap();
+        std::fs::File::options().write(true).open(&bad).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(files.refresh(&configs).await, first);
+
+        std::fs::remove_file(&good).unwrap();
+        assert_eq!(files.refresh(&configs).await, first[1..]);
+    }
+}

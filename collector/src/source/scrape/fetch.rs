@@ -1,0 +1,148 @@
+//! Asks a target for its metrics over HTTP.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, redirect};
+
+use super::config::{Authorization, BasicAuth, Job, Scheme, ScrapeConfig, Secret, TlsConfig};
+use super::failure::ScrapeFailure;
+use super::target::Target;
+use crate::source::exposition::Format;
+
+/// Largest body read whatever the job says.
+const MAX_BODY_BYTES: u64 = 1 << 30;
+
+const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+/// The HTTP client of one job.
+#[derive(Clone, Debug)]
+pub(super) struct Fetcher {
+    client: Client,
+    job: Arc<Job>,
+}
+
+/// What a target answered.
+pub(super) struct Fetched {
+    /// The text, uncompressed.
+    pub body: Vec<u8>,
+    /// How to read it.
+    pub format: Format,
+}
+
+impl Fetcher {
+    /// Reads the files of `tls_config` and builds the client.
+    pub(super) async fn new(job: Arc<Job>) -> Result<Self, ScrapeFailure> {
+        let client = client(&job.config).await?;
+        Ok(Self { client, job })
+    }
+
+    /// One scrape, within the target's timeout.
+    pub(super) async fn fetch(&self, target: &Target) -> Result<Fetched, ScrapeFailure> {
+        match tokio::time::timeout(target.timeout, self.ask(target)).await {
+            Ok(result) => result,
+            Err(_) => Err(ScrapeFailure::Timeout { timeout: target.timeout }),
+        }
+    }
+
+    async fn ask(&self, target: &Target) -> Result<Fetched, ScrapeFailure> {
+        let request = self
+            .client
+            .get(&target.url)
+            .header(ACCEPT, ACCEPTED)
+            .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.as_secs_f64().to_string());
+        let transport =
+            |source: reqwest::Error| ScrapeFailure::Transport { url: target.url.clone(), source: source.without_url() };
+        let response = authorize(request, &self.job.config).await?.send().await.map_err(transport)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(ScrapeFailure::Status { status: response.status().as_u16() });
+        }
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let format = Format::of_content_type(content_type);
+        let body = self.read(response, transport).await?;
+        Ok(Fetched { body, format })
+    }
+
+    async fn read(
+        &self,
+        mut response: Response,
+        transport: impl Fn(reqwest::Error) -> ScrapeFailure,
+    ) -> Result<Vec<u8>, ScrapeFailure> {
+        let limit = match self.job.config.body_size_limit.bytes() {
+            0 => MAX_BODY_BYTES,
+            limit => limit.min(MAX_BODY_BYTES),
+        };
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(&transport)? {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(ScrapeFailure::BodySizeLimit { limit });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+async fn client(config: &ScrapeConfig) -> Result<Client, ScrapeFailure> {
+    let redirects = if config.follow_redirects { redirect::Policy::limited(10) } else { redirect::Policy::none() };
+    let builder = Client::builder()
+        .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirects)
+        .no_proxy()
+        .pool_idle_timeout(Duration::from_secs(300));
+    let TlsConfig { ca_file, cert_file, key_file, insecure_skip_verify } = &config.tls_config;
+    let mut builder = match ca_file {
+        Some(path) => builder.tls_certs_only(authorities(path).await?),
+        // without TLS the authorities of the system need not be there
+        None if config.scheme == Scheme::Http && !relabels_scheme(config) => builder.tls_certs_only([]),
+        None => builder,
+    };
+    if *insecure_skip_verify {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if let (Some(cert), Some(key)) = (cert_file, key_file) {
+        let pem = [read_file(cert).await?, read_file(key).await?].join(&b'\n');
+        builder = builder.identity(Identity::from_pem(&pem).map_err(tls)?);
+    }
+    builder.build().map_err(tls)
+}
+
+fn relabels_scheme(config: &ScrapeConfig) -> bool {
+    config.relabel_configs.iter().any(|rule| rule.target_label == "__scheme__")
+}
+
+async fn authorities(path: &Path) -> Result<Vec<Certificate>, ScrapeFailure> {
+    Certificate::from_pem_bundle(&read_file(path).await?).map_err(tls)
+}
+
+fn tls(error: reqwest::Error) -> ScrapeFailure {
+    let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    ScrapeFailure::Tls { detail: format!("{error}{cause}") }
+}
+
+async fn authorize(request: RequestBuilder, config: &ScrapeConfig) -> Result<RequestBuilder, ScrapeFailure> {
+    if let Some(BasicAuth { username, password, password_file }) = &config.basic_auth {
+        let password = secret(password.as_ref(), password_file.as_deref()).await?;
+        return Ok(request.basic_auth(username, password.as_ref().map(Secret::reveal)));
+    }
+    let Some(Authorization { kind, credentials, credentials_file }) = &config.authorization else {
+        return Ok(request);
+    };
+    let credentials = secret(credentials.as_ref(), credentials_file.as_deref()).await?.unwrap_or_default();
+    let header = HeaderValue::from_str(&format!("{kind} {}", credentials.reveal()));
+    let mut header = header.map_err(|_| ScrapeFailure::Tls { detail: "credentials are not plain text".to_owned() })?;
+    header.set_sensitive(true);
+    Ok(request.header(AUTHORIZATION, header))
+}
+
+async fn secret(written: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, ScrapeFailure> {
+    let Some(path) = file else { return Ok(written.cloned()) };
+    let bytes = read_file(path).await?;
+    Ok(Some(Secret::new(String::from_utf8_lossy(&bytes).trim())))
+}
+
+async fn read_file(path: &Path) -> Result<Vec<u8>, ScrapeFailure> {
+    tokio::fs::read(path).await.map_err(|source| ScrapeFailure::SecretFile { path: path.to_owned(), source })
+}
