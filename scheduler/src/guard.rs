@@ -145,3 +145,124 @@ fn direction(decision: &Decision) -> Option<Direction> {
         _ => Some(Direction::Up),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bellwether_models::cause::{Cause, Ranking};
+
+    use super::*;
+    use crate::config::Mode;
+    use crate::plan::Advice;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(1_000_000 + secs)
+    }
+
+    fn workload() -> Workload {
+        let scale = ScaleConfig { max: 20, cool_down: Duration::from_secs(60), ..ScaleConfig::default() };
+        Workload { name: "shop".to_owned(), depends_on: vec!["db".to_owned()], scale }
+    }
+
+    fn decision(from: u32, to: u32) -> Decision {
+        Decision {
+            id: "shop-1".to_owned(),
+            workload: "shop".to_owned(),
+            at: at(0),
+            mode: Mode::Shadow,
+            from: Some(from),
+            to: Some(to),
+            observed: None,
+            reactive: Some(to),
+            predicted: Some(6),
+            advice: Advice { ours: Some(to), reactive: Some(to) },
+            reasons: Vec::new(),
+        }
+    }
+
+    fn incident(cause: &str, confidence: f64) -> Incident {
+        let cause = Cause {
+            service: cause.to_owned(),
+            metric: "latency".to_owned(),
+            score: 1.0,
+            evidence: Vec::new(),
+            summary: String::new(),
+            doubt: String::new(),
+        };
+        let text = serde_json::json!({
+            "id": "7", "workload": "shop", "status": "open", "onset": at(0), "opened_at": at(0), "updated_at": at(0),
+            "resolved_at": null, "anomalies": [],
+            "ranking": Ranking { causes: vec![cause], confidence, ..Ranking::default() },
+            "severity": "critical", "services": ["shop", "db"], "merged_into": null
+        });
+        serde_json::from_value(text).expect("an incident")
+    }
+
+    fn checked(decision: Decision, incidents: Vec<Incident>, control: &Control, now: Timestamp) -> Decision {
+        let plan = Plan { made_at: at(0), decisions: vec![decision] };
+        let facts = Snapshot { incidents, ..Snapshot::default() };
+        let plan = guard(plan, &facts, &Fleet::default(), &[workload()], control, now);
+        plan.decisions.into_iter().next().expect("one in, one out")
+    }
+
+    #[test]
+    fn retries_of_a_broken_dependency_are_not_demand_but_what_was_foreseen_is_met() {
+        let kept = checked(decision(4, 12), vec![incident("db", 0.9)], &Control::default(), at(0));
+        assert_eq!(kept.to, Some(6));
+        assert!(matches!(&kept.reasons[0], Reason::FaultIsNotDemand { wanted: 12, .. }), "{kept}");
+    }
+
+    #[test]
+    fn an_unsure_cause_or_one_that_is_no_dependency_closes_no_gate() {
+        for (cause, confidence) in [("db", 0.79), ("shop", 0.99)] {
+            let kept = checked(decision(4, 12), vec![incident(cause, confidence)], &Control::default(), at(0));
+            assert_eq!(kept.to, Some(12));
+        }
+    }
+
+    #[test]
+    fn an_incident_is_no_time_to_take_replicas_away() {
+        let kept = checked(decision(9, 4), vec![incident("shop", 0.1)], &Control::default(), at(0));
+        assert_eq!(kept.to, Some(9));
+        let over = Incident { status: Status::Resolved, ..incident("shop", 0.1) };
+        assert_eq!(checked(decision(9, 4), vec![over], &Control::default(), at(0)).to, Some(4));
+    }
+
+    #[test]
+    fn people_stop_everything_or_one_direction_of_one_workload() {
+        let stop = |direction| Stop { direction, note: "game day".to_owned(), since: at(0) };
+        let freeze = Control { all: Some(stop(None)), ..Control::default() };
+        let kept = checked(decision(4, 12), Vec::new(), &freeze, at(0));
+        assert_eq!((kept.to, &kept.reasons[0].to_string()[..]), (Some(4), "scaling is paused: game day"));
+        let workloads = BTreeMap::from([("shop".to_owned(), stop(Some(Direction::Down)))]);
+        let no_less = Control { workloads, ..Control::default() };
+        assert_eq!(checked(decision(4, 12), Vec::new(), &no_less, at(0)).to, Some(12));
+        assert_eq!(checked(decision(12, 4), Vec::new(), &no_less, at(0)).to, Some(12));
+    }
+
+    #[test]
+    fn an_old_plan_is_not_carried_out() {
+        let kept = checked(decision(4, 12), Vec::new(), &Control::default(), at(301));
+        assert_eq!((kept.to, &kept.reasons[0]), (Some(4), &Reason::PlanTooOld { age_seconds: 301.0 }));
+    }
+
+    #[test]
+    fn bounds_have_the_last_word() {
+        assert_eq!(checked(decision(4, 99), Vec::new(), &Control::default(), at(0)).to, Some(20));
+    }
+
+    #[test]
+    fn just_after_a_change_nothing_is_taken_away() {
+        let fleet = Fleet::default().after(
+            &Plan { made_at: at(-30), decisions: vec![Decision { at: at(-30), ..decision(4, 9) }] },
+            &[workload()],
+        );
+        let plan = |to| Plan { made_at: at(0), decisions: vec![decision(9, to)] };
+        let check = |to| {
+            let kept = guard(plan(to), &Snapshot::default(), &fleet, &[workload()], &Control::default(), at(0));
+            kept.decisions[0].to
+        };
+        assert_eq!((check(5), check(12)), (Some(9), Some(12)));
+    }
+}

@@ -107,7 +107,7 @@ impl Service {
         check(&config)?;
         let log = DecisionLog::open(state_dir.as_deref())?;
         let state = StateDir::new(state_dir);
-        let client = reqwest::Client::builder().no_proxy().build().map_err(StartError::Client)?;
+        let client = http_client().map_err(StartError::Client)?;
         let weights = watch::Sender::new(haproxy::Weights::new());
         let responder = respond(&config, &weights).await?;
         Ok(Self {
@@ -268,6 +268,12 @@ fn check(config: &Config) -> Result<(), StartError> {
         workload.scale.check().map_err(unusable)?;
     }
     Ok(())
+}
+
+fn http_client() -> reqwest::Result<reqwest::Client> {
+    // Without a cryptography provider for the process the client cannot be built; one that is there already stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build()
 }
 
 async fn respond(

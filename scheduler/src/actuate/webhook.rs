@@ -123,3 +123,17 @@ fn signature(key: &[u8], stamp: &str, body: &str) -> String {
         hex
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_what_other_implementations_make_of_it() {
+        // python3 -c 'import hmac; print(hmac.new(b"swordfish", b"1700000000.{\"replicas\":9}", "sha256").hexdigest())'
+        assert_eq!(
+            signature(b"swordfish", "1700000000", "{\"replicas\":9}"),
+            "6d403dac0f84ebdcb11b674587874bdf1cc12e8fa9166c8fcb46d4a90363e1a6"
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_models::incident::Incident;
+use bellwether_models::incident::{Incident, Severity};
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -52,10 +52,15 @@ fn annotations(incident: &Incident, config: &AlertsConfig) -> BTreeMap<String, S
     let mut notes = BTreeMap::from([
         ("summary".to_owned(), summary(incident)),
         ("description".to_owned(), description(incident)),
+        ("affected".to_owned(), incident.services.join(", ")),
+        ("impact".to_owned(), impact(incident).to_owned()),
         ("confidence".to_owned(), format!("{:.2}", incident.ranking.confidence)),
     ]);
     for (rank, cause) in incident.ranking.causes.iter().take(CAUSES_SHOWN).enumerate() {
         notes.insert(format!("cause_{}", rank + 1), format!("{} ({}): {}", cause.service, cause.metric, cause.summary));
+    }
+    if let Some(cause) = incident.ranking.causes.first().filter(|c| !c.doubt.is_empty()) {
+        notes.insert("doubt".to_owned(), cause.doubt.clone());
     }
     if let Some(why) = &incident.ranking.abstained {
         notes.insert("not_sure".to_owned(), why.clone());
@@ -64,6 +69,14 @@ fn annotations(incident: &Incident, config: &AlertsConfig) -> BTreeMap<String, S
         notes.insert("runbook_url".to_owned(), runbook.clone());
     }
     notes
+}
+
+/// An annotation, not a label: it changes with the incident, and labels are identity.
+fn impact(incident: &Incident) -> &'static str {
+    match incident.severity {
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
 }
 
 fn summary(incident: &Incident) -> String {
