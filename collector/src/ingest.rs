@@ -60,8 +60,20 @@ pub enum Refusal {
     TooFarAhead,
     /// The series already has another value at this time.
     DuplicateTimestamp,
-    /// Refused by the store for a reason of its own.
-    Store,
+    /// The sender did not sort the labels by name.
+    LabelsUnsorted,
+    /// A label stands twice.
+    LabelDuplicate,
+    /// A label has no name or no value.
+    LabelEmpty,
+    /// A label is not UTF-8.
+    NotUtf8,
+    /// Native histograms are not kept.
+    NativeHistogram,
+    /// Text is not kept.
+    TextField,
+    /// A line that cannot be read.
+    MalformedLine,
 }
 
 impl Refusal {
@@ -80,7 +92,13 @@ impl Refusal {
             Self::TooOld => "too_old",
             Self::TooFarAhead => "too_far_ahead",
             Self::DuplicateTimestamp => "duplicate_timestamp",
-            Self::Store => "store",
+            Self::LabelsUnsorted => "labels_unsorted",
+            Self::LabelDuplicate => "label_duplicate",
+            Self::LabelEmpty => "label_empty",
+            Self::NotUtf8 => "not_utf8",
+            Self::NativeHistogram => "native_histogram",
+            Self::TextField => "text_field",
+            Self::MalformedLine => "malformed_line",
         }
     }
 }
@@ -123,12 +141,7 @@ impl Receipt {
     fn refuse(&mut self, refusal: Refusal, labels: &Labels, samples: u64, detail: impl FnOnce() -> String) {
         *self.refused_by.entry(refusal).or_default() += samples;
         if self.examples.len() < MAX_EXAMPLES {
-            let mut shown = labels.to_string();
-            if shown.len() > MAX_SHOWN_BYTES {
-                shown.truncate(shown.floor_char_boundary(MAX_SHOWN_BYTES));
-                shown.push('…');
-            }
-            self.examples.push(format!("{}: {shown}: {}", refusal.name(), detail()));
+            self.examples.push(format!("{}: {}: {}", refusal.name(), shortened(labels.to_string()), detail()));
         }
     }
 
@@ -139,6 +152,14 @@ impl Receipt {
             self.refuse(refusal.into(), &labels, 1, || format!("sample at {} ms", at.as_millis()));
         }
     }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_SHOWN_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 /// Why nothing of a batch was acknowledged.
@@ -210,8 +231,22 @@ impl Ingest {
             let appended = self.0.store.append(admitted).await.map_err(|source| failed(origin, source))?;
             receipt.take_up(appended);
         }
-        count(origin, &receipt);
+        self.count(origin, &receipt);
         Ok(receipt)
+    }
+
+    /// Counts samples that a source itself could not pass on.
+    pub fn count_refused(&self, origin: &str, refusal: Refusal, samples: u64) {
+        let labels = [("origin", origin.to_owned()), ("reason", refusal.name().to_owned())];
+        counter!("bellwether_ingest_samples_refused_total", &labels).increment(samples);
+    }
+
+    fn count(&self, origin: &str, receipt: &Receipt) {
+        counter!("bellwether_ingest_samples_total", "origin" => origin.to_owned()).increment(receipt.written);
+        counter!("bellwether_ingest_samples_repeated_total", "origin" => origin.to_owned()).increment(receipt.repeated);
+        for (refusal, samples) in &receipt.refused_by {
+            self.count_refused(origin, *refusal, *samples);
+        }
     }
 
     fn admit(&self, origin: &str, batch: Batch, receipt: &mut Receipt) -> Batch {
@@ -255,14 +290,5 @@ fn failed(origin: &str, source: StoreError) -> IngestError {
     match source {
         StoreError::Busy => IngestError::Busy { retry_after: RETRY_AFTER },
         source => IngestError::Store { origin: origin.to_owned(), source },
-    }
-}
-
-fn count(origin: &str, receipt: &Receipt) {
-    counter!("bellwether_ingest_samples_total", "origin" => origin.to_owned()).increment(receipt.written);
-    counter!("bellwether_ingest_samples_repeated_total", "origin" => origin.to_owned()).increment(receipt.repeated);
-    for (refusal, samples) in &receipt.refused_by {
-        let labels = [("origin", origin.to_owned()), ("reason", refusal.name().to_owned())];
-        counter!("bellwether_ingest_samples_refused_total", &labels).increment(*samples);
     }
 }

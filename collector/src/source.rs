@@ -1,5 +1,9 @@
 //! Where samples come from: scrapes, remote write, line protocol, this machine.
 
 pub mod exposition;
+pub mod line_protocol;
+pub mod push;
 pub mod relabel;
 pub mod scrape;
+pub mod secret;
+pub mod size;

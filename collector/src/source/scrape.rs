@@ -24,7 +24,6 @@ mod discovery;
 mod failure;
 mod fetch;
 mod known;
-mod size;
 mod target;
 mod timing;
 

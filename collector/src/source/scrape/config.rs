@@ -1,17 +1,16 @@
 //! What is scraped, and how: Prometheus' own `scrape_configs` syntax.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::ingest::is_label_name;
 use crate::source::relabel::{RelabelConfig, RelabelError, Relabeling};
-
-pub use super::size::ByteSize;
+use crate::source::secret::Secret;
+use crate::source::size::ByteSize;
 
 /// One job: a set of targets scraped alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -191,42 +190,6 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
     /// Whether any certificate is taken. Default false.
     pub insecure_skip_verify: bool,
-}
-
-/// A text that is never shown.
-#[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("<secret>")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
 }
 
 /// Why a job cannot be scraped as configured.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, redirect};
 
-use super::config::{Authorization, BasicAuth, Job, Scheme, ScrapeConfig, Secret, TlsConfig};
+use super::config::{Authorization, BasicAuth, Job, Scheme, ScrapeConfig, TlsConfig};
 use super::failure::ScrapeFailure;
 use super::target::Target;
 use crate::source::exposition::Format;
+use crate::source::secret::Secret;
 
 /// Largest body read whatever the job says.
 const MAX_BODY_BYTES: u64 = 1 << 30;

@@ -1,0 +1,136 @@
+//! Receives samples that others send: remote write and line protocol over HTTP.
+//!
+//! [`router`] answers only when what it says is written is durable. A body is bounded before it is held in memory, and
+//! its declared length before it is unpacked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::Ingest;
+use crate::source::secret::Secret;
+use crate::source::size::ByteSize;
+
+mod decoded;
+mod influx;
+mod refusal;
+mod remote_write;
+mod unpack;
+mod wire;
+mod write_v1;
+
+use refusal::PushRefusal;
+
+/// What is received, and from whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PushConfig {
+    /// Largest body as sent; larger ones are answered 413. Default 32MB.
+    pub max_body: ByteSize,
+    /// Largest body after unpacking; larger ones are answered 413. Default 128MB.
+    pub max_unpacked_body: ByteSize,
+    /// A sender that takes longer over its body is answered 408. Default 30s.
+    #[serde(with = "bellwether_models::duration::as_text")]
+    #[schemars(with = "String")]
+    pub body_timeout: Duration,
+    /// Who sends must show one of these as `Authorization: Bearer …` or `Token …`. Default none: anybody may send.
+    pub tokens: Vec<Secret>,
+    /// File with further tokens, one a line, read at every request.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self {
+            max_body: ByteSize::from_bytes(32 << 20),
+            max_unpacked_body: ByteSize::from_bytes(128 << 20),
+            body_timeout: Duration::from_secs(30),
+            tokens: Vec::new(),
+            token_file: None,
+        }
+    }
+}
+
+/// The routes that receive samples, open to anybody:
+/// `POST /api/v1/write` (remote write), `POST /api/v2/write` and `/write` (line protocol), `GET /ping` (for its clients).
+pub fn router(ingest: Ingest) -> Router {
+    router_with(ingest, PushConfig::default())
+}
+
+/// As [`router`], with limits and tokens.
+pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
+    Router::new()
+        .route("/api/v1/write", post(remote_write::receive))
+        .route("/api/v2/write", post(influx::receive_v2))
+        .route("/write", post(influx::receive_v1))
+        .route("/ping", get(influx::ping))
+        .with_state(Door { ingest, config: Arc::new(config) })
+}
+
+/// What every handler works with.
+#[derive(Clone)]
+struct Door {
+    ingest: Ingest,
+    config: Arc<PushConfig>,
+}
+
+impl Door {
+    /// The body of a sender who may send, within bounds of size and time.
+    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, PushRefusal> {
+        self.authorize(headers).await?;
+        let limit = usize::try_from(self.config.max_body.bytes()).unwrap_or(usize::MAX);
+        let timeout = self.config.body_timeout;
+        match tokio::time::timeout(timeout, axum::body::to_bytes(body, limit)).await {
+            Err(_) => Err(PushRefusal::TooSlow { timeout }),
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) if is_too_large(&error) => Err(PushRefusal::TooLarge { what: "body", limit: limit as u64 }),
+            Ok(Err(error)) => Err(PushRefusal::BrokenOff(error)),
+        }
+    }
+
+    async fn authorize(&self, headers: &HeaderMap) -> Result<(), PushRefusal> {
+        let PushConfig { tokens, token_file, .. } = &*self.config;
+        if tokens.is_empty() && token_file.is_none() {
+            return Ok(());
+        }
+        let shown = shown_token(headers).ok_or(PushRefusal::Unauthorized)?;
+        let listed = match token_file {
+            Some(path) => tokio::fs::read_to_string(path).await.unwrap_or_default(),
+            None => String::new(),
+        };
+        let lines = listed.lines().map(str::trim).filter(|line| !line.is_empty());
+        let known = tokens.iter().map(Secret::reveal).chain(lines).any(|token| same(token, shown));
+        if known { Ok(()) } else { Err(PushRefusal::Unauthorized) }
+    }
+}
+
+fn shown_token(headers: &HeaderMap) -> Option<&str> {
+    let (kind, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    (kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("token")).then(|| token.trim())
+}
+
+/// Compares without telling by its duration where two tokens differ.
+fn same(ours: &str, theirs: &str) -> bool {
+    let differences = ours.bytes().zip(theirs.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+    ours.len() == theirs.len() && differences == 0
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,59 @@
+//! What a request held, before it goes through the door.
+
+use crate::ingest::Refusal;
+use crate::store::Batch;
+
+/// Why a series of a request cannot be kept as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SeriesFault {
+    UnsortedLabels,
+    DuplicateLabel,
+    EmptyLabel,
+    NotUtf8,
+    NativeHistogram,
+}
+
+impl SeriesFault {
+    /// The reason it is counted under.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::UnsortedLabels => Refusal::LabelsUnsorted,
+            Self::DuplicateLabel => Refusal::LabelDuplicate,
+            Self::EmptyLabel => Refusal::LabelEmpty,
+            Self::NotUtf8 => Refusal::NotUtf8,
+            Self::NativeHistogram => Refusal::NativeHistogram,
+        }
+    }
+}
+
+/// A series passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RefusedSeries {
+    /// Why.
+    pub fault: SeriesFault,
+    /// The series in words.
+    pub series: String,
+    /// How many samples went with it.
+    pub samples: u64,
+}
+
+/// A request taken apart.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    /// What can go on.
+    pub batch: Batch,
+    /// What cannot.
+    pub refused: Vec<RefusedSeries>,
+    /// Exemplars, which are not kept.
+    pub exemplars_passed_over: u64,
+}
+
+impl Decoded {
+    /// Notes a series passed over.
+    pub(super) fn refuse(&mut self, fault: SeriesFault, pairs: &[(&[u8], &[u8])], samples: usize) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        let shown: Vec<String> =
+            pairs.iter().take(8).map(|(name, value)| format!("{}={:?}", text(name), text(value))).collect();
+        self.refused.push(RefusedSeries { fault, series: format!("{{{}}}", shown.join(",")), samples: samples as u64 });
+    }
+}

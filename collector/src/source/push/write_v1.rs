@@ -1,0 +1,197 @@
+//! Remote write 1.x: from the bytes of a `prometheus.WriteRequest` to a batch. Pure.
+//!
+//! Field numbers: WriteRequest{1 timeseries}, TimeSeries{1 labels, 2 samples, 3 exemplars, 4 histograms},
+//! Label{1 name, 2 value}, Sample{1 value, 2 timestamp in ms}.
+
+use bellwether_models::series::{Labels, Sample, Timestamp};
+
+use super::decoded::{Decoded, SeriesFault};
+use super::wire::{Fields, Value, WireError};
+use crate::store::SeriesSamples;
+
+/// Takes a request apart. A series with bad labels is noted and passed over.
+///
+/// # Errors
+/// [`WireError`] when the bytes are not such a message.
+pub(super) fn decode(message: &[u8]) -> Result<Decoded, WireError> {
+    let mut decoded = Decoded::default();
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Bytes(series)) => decode_series(series, &mut decoded)?,
+            (1, _) => return Err(WireError::FieldType { field: 1 }),
+            _ => {} // metadata, and what may come to be
+        }
+    }
+    Ok(decoded)
+}
+
+fn decode_series(message: &[u8], decoded: &mut Decoded) -> Result<(), WireError> {
+    let mut pairs = Vec::with_capacity(16);
+    let mut samples = Vec::with_capacity(1);
+    let mut histograms = 0;
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Bytes(label)) => pairs.push(decode_label(label)?),
+            (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
+            (4, Value::Bytes(_)) => histograms += 1,
+            (3, Value::Bytes(_)) => decoded.exemplars_passed_over += 1,
+            (field @ 1..=4, _) => return Err(WireError::FieldType { field }),
+            _ => {}
+        }
+    }
+    match checked_labels(&pairs) {
+        Err(fault) => decoded.refuse(fault, &pairs, samples.len() + histograms),
+        Ok(labels) => {
+            if histograms > 0 {
+                decoded.refuse(SeriesFault::NativeHistogram, &pairs, histograms);
+            }
+            if !samples.is_empty() {
+                decoded.batch.push(SeriesSamples { labels, samples });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decode_label(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Bytes(bytes)) => name = bytes,
+            (2, Value::Bytes(bytes)) => value = bytes,
+            (field @ 1..=2, _) => return Err(WireError::FieldType { field }),
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
+pub(super) fn decode_sample(message: &[u8]) -> Result<Sample, WireError> {
+    let mut sample = Sample { at: Timestamp::from_millis(0), value: 0.0 };
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Fixed64(bits)) => sample.value = f64::from_bits(bits),
+            (2, Value::Varint(millis)) => sample.at = Timestamp::from_millis(millis as i64),
+            (field @ 1..=2, _) => return Err(WireError::FieldType { field }),
+            _ => {}
+        }
+    }
+    Ok(sample)
+}
+
+/// Labels as a sender must give them: UTF-8, sorted by name, each once, nothing empty. They are not repaired.
+pub(super) fn checked_labels(pairs: &[(&[u8], &[u8])]) -> Result<Labels, SeriesFault> {
+    let mut texts: Vec<(&str, &str)> = Vec::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            return Err(SeriesFault::NotUtf8);
+        };
+        if name.is_empty() || value.is_empty() {
+            return Err(SeriesFault::EmptyLabel);
+        }
+        match texts.last().map(|(last, _)| (*last).cmp(name)) {
+            Some(std::cmp::Ordering::Equal) => return Err(SeriesFault::DuplicateLabel),
+            Some(std::cmp::Ordering::Greater) => return Err(SeriesFault::UnsortedLabels),
+            _ => texts.push((name, value)),
+        }
+    }
+    Ok(Labels::new(texts))
+}
+
+#[cfg(test)]
+pub(super) mod reference {
+    //! The same messages by prost: a second source for the bytes.
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct WriteRequest {
+        #[prost(message, repeated, tag = "1")]
+        pub timeseries: Vec<TimeSeries>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct TimeSeries {
+        #[prost(message, repeated, tag = "1")]
+        pub labels: Vec<Label>,
+        #[prost(message, repeated, tag = "2")]
+        pub samples: Vec<Sample>,
+        #[prost(bytes, repeated, tag = "4")]
+        pub histograms: Vec<Vec<u8>>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Label {
+        #[prost(bytes, tag = "1")]
+        pub name: Vec<u8>,
+        #[prost(bytes, tag = "2")]
+        pub value: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Sample {
+        #[prost(double, tag = "1")]
+        pub value: f64,
+        #[prost(int64, tag = "2")]
+        pub timestamp: i64,
+    }
+
+    /// A series with one sample.
+    pub fn series(labels: &[(&[u8], &[u8])], value: f64, timestamp: i64) -> TimeSeries {
+        let label = |(name, value): &(&[u8], &[u8])| Label { name: name.to_vec(), value: value.to_vec() };
+        TimeSeries {
+            labels: labels.iter().map(label).collect(),
+            samples: vec![Sample { value, timestamp }],
+            histograms: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_models::series::{is_stale, stale_marker};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::reference::{WriteRequest, series};
+    use super::*;
+
+    #[test]
+    fn a_request_becomes_a_batch_and_each_bad_series_is_refused_alone() {
+        let mut histogram = series(&[(b"__name__", b"h")], 1.0, 1);
+        histogram.histograms.push(vec![1, 2, 3]);
+        let request = WriteRequest {
+            timeseries: vec![
+                series(&[(b"__name__", b"up"), (b"job", b"node")], stale_marker(), -5),
+                series(&[(b"job", b"node"), (b"__name__", b"unsorted")], 1.0, 1),
+                series(&[(b"__name__", b"twice"), (b"a", b"1"), (b"a", b"2")], 1.0, 1),
+                series(&[(b"__name__", b"empty"), (b"a", b"")], 1.0, 1),
+                series(&[(b"__name__", b"bytes"), (b"a", b"\xff")], 1.0, 1),
+                histogram,
+            ],
+        };
+
+        let decoded = decode(&request.encode_to_vec()).unwrap();
+
+        assert_eq!(decoded.batch.len(), 2);
+        assert_eq!(decoded.batch[0].labels.to_string(), r#"up{job="node"}"#);
+        assert!(is_stale(decoded.batch[0].samples[0].value));
+        assert_eq!(decoded.batch[0].samples[0].at, Timestamp::from_millis(-5));
+        let reasons: Vec<_> = decoded.refused.iter().map(|refused| (refused.fault, refused.samples)).collect();
+        use SeriesFault::*;
+        let all = [UnsortedLabels, DuplicateLabel, EmptyLabel, NotUtf8, NativeHistogram];
+        assert_eq!(reasons, all.map(|fault| (fault, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_request_is_an_error_or_a_batch_and_never_a_panic(
+            at in 0usize..1000, bit in 0u8..8, cut in 0usize..1000,
+        ) {
+            let request = WriteRequest { timeseries: vec![series(&[(b"__name__", b"m"), (b"a", b"b")], 1.5, 7); 20] };
+            let mut bytes = request.encode_to_vec();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            let _ = decode(&bytes);
+            let _ = decode(&bytes[..cut.min(bytes.len())]);
+        }
+    }
+}
