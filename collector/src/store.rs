@@ -5,7 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bellwether_models::series::{Labels, Sample, Timestamp};
 
+pub mod embedded;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
 pub mod matcher;
+pub mod memory;
 
 pub use matcher::{BadMatcher, MatchOp, Matcher};
 

@@ -1,0 +1,389 @@
+//! A block: the sealed samples of one time partition, written once and never changed.
+//!
+//! Header; pages of series labels; the chunks, grouped by series; a directory of where each series lies; a trailer that
+//! points to the directory. Every piece is a frame with a CRC. A block appears under its name only when it is whole and
+//! durable, so a block that does not read back was damaged later.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bellwether_models::series::Labels;
+use roaring::RoaringBitmap;
+
+use super::chunk::{self, Point};
+use super::disk::{AppendFile, Disk, ReadFile, read_range};
+use super::head::merge;
+use super::journal::{put_labels, take_labels};
+use super::labels::SeriesId;
+use super::wire::{Reader, put_frame, put_varint, put_zigzag};
+
+const HEADER: &[u8; 8] = b"BWBLOCK1";
+const TRAILER: &[u8; 8] = b"BWBLKEND";
+const TRAILER_LEN: usize = 24;
+const LABEL_PAGE: u8 = 1;
+const CHUNK: u8 = 2;
+const DIRECTORY: u8 = 3;
+const SERIES_PER_PAGE: usize = 256;
+const FLUSH_AT: usize = 1 << 20;
+
+/// Which samples a block holds: those of `partition` that were journaled in the segments `generations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockName {
+    /// First millisecond of the partition.
+    pub(super) partition: i64,
+    /// First and last journal segment.
+    pub(super) generations: (u64, u64),
+}
+
+impl BlockName {
+    /// The name of its file.
+    pub(super) fn file(self) -> String {
+        format!("{}_{}_{}.block", self.partition, self.generations.0, self.generations.1)
+    }
+
+    /// Reads the name of a file.
+    pub(super) fn parse(path: &Path) -> Option<Self> {
+        let mut parts = path.file_name()?.to_str()?.strip_suffix(".block")?.split('_');
+        let name = Self {
+            partition: parts.next()?.parse().ok()?,
+            generations: (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?),
+        };
+        parts.next().is_none().then_some(name)
+    }
+
+    /// Whether everything in `other` is in this block too.
+    pub(super) fn covers(self, other: Self) -> bool {
+        self.partition == other.partition
+            && self.generations.0 <= other.generations.0
+            && self.generations.1 >= other.generations.1
+    }
+}
+
+/// Why bytes of a block could not be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BlockError {
+    #[error("could not read {path}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {part} at byte {offset} is damaged")]
+    Damaged { path: PathBuf, part: String, offset: u64 },
+}
+
+/// Where the chunks of one series lie.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: SeriesId,
+    len: u32,
+    offset: u64,
+}
+
+/// A block opened for reading: its directory is in memory, its chunks are on disk.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) name: BlockName,
+    pub(super) path: PathBuf,
+    /// Number of samples.
+    pub(super) samples: u64,
+    /// Time of the oldest and the newest sample.
+    pub(super) span: (i64, i64),
+    /// Length of the file.
+    pub(super) bytes: u64,
+    /// Series with samples here.
+    pub(super) ids: RoaringBitmap,
+    places: Vec<Place>,
+    labels_end: u64,
+    file: Box<dyn ReadFile>,
+}
+
+/// A chunk as found in a block: its series, its time range and, when its CRC holds, its encoded points.
+pub(super) struct RawChunk<'a> {
+    pub(super) id: SeriesId,
+    pub(super) span: (i64, i64),
+    pub(super) encoded: &'a [u8],
+}
+
+impl Block {
+    /// Opens a block and reads its directory.
+    pub(super) fn open(disk: &dyn Disk, path: &Path, name: BlockName) -> Result<Self, BlockError> {
+        let io_error = |source| BlockError::Io { path: path.to_owned(), source };
+        let damaged = |part: &str, offset| BlockError::Damaged { path: path.to_owned(), part: part.to_owned(), offset };
+        let file = disk.open(path).map_err(io_error)?;
+        let bytes = file.len().map_err(io_error)?;
+        let (at, len) = directory_place(&*file, bytes).ok_or_else(|| damaged("the trailer", bytes))?;
+        let frame = read_range(&*file, at, len).map_err(io_error)?;
+        let directory =
+            Reader::new(&frame).frame().and_then(parse_directory).ok_or_else(|| damaged("the directory", at))?;
+        let Directory { samples, span, labels_end, places } = directory;
+        let ids = places.iter().map(|place| place.id).collect();
+        Ok(Self { name, path: path.to_owned(), samples, span, bytes, ids, places, labels_end, file })
+    }
+
+    /// The labels of every series here.
+    pub(super) fn labels(&self) -> Result<Vec<(SeriesId, Labels)>, BlockError> {
+        let start = HEADER.len() as u64;
+        let len = self.labels_end.saturating_sub(start) as usize;
+        let bytes = read_range(&*self.file, start, len).map_err(|source| self.io(source))?;
+        let mut reader = Reader::new(&bytes);
+        let mut labels = Vec::with_capacity(self.places.len());
+        while !reader.is_empty() {
+            let at = start + reader.position() as u64;
+            let page = reader.frame().ok_or_else(|| self.damaged("a page of labels", at))?;
+            labels.extend(parse_labels(page).ok_or_else(|| self.damaged("a page of labels", at))?);
+        }
+        Ok(labels)
+    }
+
+    /// Samples of a series with `from <= time <= to`, in ascending order of time.
+    pub(super) fn points(&self, id: SeriesId, from: i64, to: i64) -> Result<Vec<Point>, BlockError> {
+        let Some(place) = self.place(id) else { return Ok(Vec::new()) };
+        let region = self.region(place)?;
+        let mut runs = Vec::new();
+        for (at, chunk) in self.chunks(place, &region) {
+            let chunk = chunk.ok_or_else(|| self.damaged(&format!("a chunk of series {id}"), at))?;
+            if chunk.span.0 <= to && chunk.span.1 >= from {
+                let points = chunk::decode(chunk.encoded);
+                runs.push(points.ok_or_else(|| self.damaged(&format!("a chunk of series {id}"), at))?);
+            }
+        }
+        let mut points = merge(runs);
+        points.retain(|(at, _)| (from..=to).contains(at));
+        Ok(points)
+    }
+
+    /// The newest sample of a series.
+    pub(super) fn newest(&self, id: SeriesId) -> Result<Option<Point>, BlockError> {
+        let Some(place) = self.place(id) else { return Ok(None) };
+        let region = self.region(place)?;
+        let last = self.chunks(place, &region).filter_map(|(_, chunk)| chunk).max_by_key(|chunk| chunk.span.1);
+        Ok(last.and_then(|chunk| chunk::decode(chunk.encoded)).and_then(|points| points.last().copied()))
+    }
+
+    /// The bytes of all chunks of a series, as they lie in the file.
+    fn region(&self, place: Place) -> Result<Vec<u8>, BlockError> {
+        read_range(&*self.file, place.offset, place.len as usize).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(&format!("the end of series {}", place.id), place.offset),
+            _ => self.io(source),
+        })
+    }
+
+    /// The chunks in a region with their offsets; `None` for one whose CRC or identity does not hold, and then no more.
+    fn chunks<'a>(
+        &self,
+        place: Place,
+        region: &'a [u8],
+    ) -> impl Iterator<Item = (u64, Option<RawChunk<'a>>)> + use<'a> {
+        let mut reader = Reader::new(region);
+        let mut broken = false;
+        std::iter::from_fn(move || {
+            if broken || reader.is_empty() {
+                return None;
+            }
+            let at = place.offset + reader.position() as u64;
+            let chunk = reader.frame().and_then(parse_chunk).filter(|chunk| chunk.id == place.id);
+            broken = chunk.is_none();
+            Some((at, chunk))
+        })
+    }
+
+    fn place(&self, id: SeriesId) -> Option<Place> {
+        self.places.binary_search_by_key(&id, |place| place.id).ok().map(|at| self.places[at])
+    }
+
+    fn io(&self, source: io::Error) -> BlockError {
+        BlockError::Io { path: self.path.clone(), source }
+    }
+
+    fn damaged(&self, part: &str, offset: u64) -> BlockError {
+        BlockError::Damaged { path: self.path.clone(), part: part.to_owned(), offset }
+    }
+}
+
+/// Writes a block; it appears under its name when [`BlockWriter::finish`] has made it durable.
+pub(super) struct BlockWriter<'d> {
+    disk: &'d dyn Disk,
+    dir: PathBuf,
+    name: BlockName,
+    file: Box<dyn AppendFile>,
+    buffer: Vec<u8>,
+    offset: u64,
+    directory: Directory,
+}
+
+impl<'d> BlockWriter<'d> {
+    /// Starts a block that will hold these series, whose labels are given in order of number.
+    pub(super) fn start(
+        disk: &'d dyn Disk,
+        dir: &Path,
+        name: BlockName,
+        series: impl Iterator<Item = (SeriesId, Labels)>,
+    ) -> io::Result<Self> {
+        let file = disk.create(&temporary(dir, name))?;
+        let directory = Directory { samples: 0, span: (i64::MAX, i64::MIN), labels_end: 0, places: Vec::new() };
+        let (dir, buffer) = (dir.to_owned(), HEADER.to_vec());
+        let mut writer = Self { disk, dir, name, file, buffer, offset: HEADER.len() as u64, directory };
+        writer.put_label_pages(series)?;
+        writer.directory.labels_end = writer.offset;
+        Ok(writer)
+    }
+
+    /// Adds the samples of the next series, in ascending order of time, in chunks of at most `per_chunk`.
+    pub(super) fn series(&mut self, id: SeriesId, points: &[Point], per_chunk: usize, level: usize) -> io::Result<()> {
+        let start = self.offset;
+        let pieces = points.len().div_ceil(per_chunk.max(1)).max(1);
+        for piece in points.chunks(points.len().div_ceil(pieces).max(1)) {
+            let (first, last) = (piece[0].0, piece[piece.len() - 1].0);
+            let mut payload = vec![CHUNK];
+            put_varint(&mut payload, u64::from(id));
+            put_varint(&mut payload, last.wrapping_sub(first) as u64);
+            payload.extend(chunk::encode(piece, level));
+            self.offset += put_frame(&mut self.buffer, &payload) as u64;
+        }
+        let span = points.first().zip(points.last()).map(|(first, last)| (first.0, last.0));
+        self.placed(id, start, points.len() as u64, span)
+    }
+
+    /// Adds the chunks of a series as they lie in other blocks.
+    pub(super) fn copied(&mut self, id: SeriesId, blocks: &[std::sync::Arc<Block>]) -> Result<(), BlockError> {
+        let start = self.offset;
+        let (mut samples, mut span) = (0, None::<(i64, i64)>);
+        for block in blocks {
+            let Some(place) = block.place(id) else { continue };
+            let region = block.region(place)?;
+            for (at, chunk) in block.chunks(place, &region) {
+                let chunk = chunk.ok_or_else(|| block.damaged(&format!("a chunk of series {id}"), at))?;
+                samples += Reader::new(chunk.encoded).varint().unwrap_or(0);
+                span = Some(span.map_or(chunk.span, |s| (s.0.min(chunk.span.0), s.1.max(chunk.span.1))));
+            }
+            self.buffer.extend_from_slice(&region);
+            self.offset += region.len() as u64;
+        }
+        self.placed(id, start, samples, span).map_err(|source| BlockError::Io { path: self.dir.clone(), source })
+    }
+
+    /// Makes the block durable, gives it its name and opens it.
+    pub(super) fn finish(mut self) -> io::Result<PathBuf> {
+        let directory = encode_directory(&self.directory);
+        let at = self.offset;
+        let len = put_frame(&mut self.buffer, &directory) as u64;
+        self.buffer.extend_from_slice(&at.to_le_bytes());
+        self.buffer.extend_from_slice(&len.to_le_bytes());
+        self.buffer.extend_from_slice(TRAILER);
+        self.flush()?;
+        self.file.sync()?;
+        let path = self.dir.join(self.name.file());
+        self.disk.rename(&temporary(&self.dir, self.name), &path)?;
+        Ok(path)
+    }
+
+    fn put_label_pages(&mut self, series: impl Iterator<Item = (SeriesId, Labels)>) -> io::Result<()> {
+        let mut series = series.peekable();
+        while series.peek().is_some() {
+            let mut page = vec![LABEL_PAGE];
+            for (id, labels) in series.by_ref().take(SERIES_PER_PAGE) {
+                put_varint(&mut page, u64::from(id));
+                put_labels(&mut page, &labels);
+            }
+            self.offset += put_frame(&mut self.buffer, &page) as u64;
+            self.flush_when_large()?;
+        }
+        Ok(())
+    }
+
+    fn placed(&mut self, id: SeriesId, start: u64, samples: u64, span: Option<(i64, i64)>) -> io::Result<()> {
+        let Some(span) = span else { return Ok(()) };
+        let directory = &mut self.directory;
+        directory.samples += samples;
+        directory.span = (directory.span.0.min(span.0), directory.span.1.max(span.1));
+        directory.places.push(Place { id, len: (self.offset - start) as u32, offset: start });
+        self.flush_when_large()
+    }
+
+    fn flush_when_large(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= FLUSH_AT { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.append(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Ending of files that are still being written; left over ones are removed at the next start.
+pub(super) const TEMPORARY: &str = "tmp";
+
+fn temporary(dir: &Path, name: BlockName) -> PathBuf {
+    dir.join(name.file()).with_extension(TEMPORARY)
+}
+
+struct Directory {
+    samples: u64,
+    span: (i64, i64),
+    labels_end: u64,
+    places: Vec<Place>,
+}
+
+fn encode_directory(directory: &Directory) -> Vec<u8> {
+    let mut out = vec![DIRECTORY];
+    put_varint(&mut out, directory.samples);
+    put_zigzag(&mut out, directory.span.0);
+    put_zigzag(&mut out, directory.span.1);
+    put_varint(&mut out, directory.labels_end);
+    put_varint(&mut out, directory.places.len() as u64);
+    let (mut id, mut end) = (0, directory.labels_end);
+    for place in &directory.places {
+        put_varint(&mut out, u64::from(place.id - id));
+        put_varint(&mut out, place.offset - end);
+        put_varint(&mut out, u64::from(place.len));
+        (id, end) = (place.id, place.offset + u64::from(place.len));
+    }
+    out
+}
+
+fn parse_directory(payload: &[u8]) -> Option<Directory> {
+    let mut reader = Reader::new(payload);
+    let tag = reader.byte()?;
+    let samples = reader.varint()?;
+    let span = (reader.zigzag()?, reader.zigzag()?);
+    let labels_end = reader.varint()?;
+    let (mut id, mut end) = (0u32, labels_end);
+    let mut places = Vec::new();
+    for _ in 0..reader.length()? {
+        id = id.checked_add(u32::try_from(reader.varint()?).ok()?)?;
+        let offset = end.checked_add(reader.varint()?)?;
+        let len = u32::try_from(reader.varint()?).ok()?;
+        end = offset.checked_add(u64::from(len))?;
+        places.push(Place { id, len, offset });
+    }
+    (tag == DIRECTORY).then_some(Directory { samples, span, labels_end, places })
+}
+
+fn directory_place(file: &dyn ReadFile, bytes: u64) -> Option<(u64, usize)> {
+    let trailer = read_range(file, bytes.checked_sub(TRAILER_LEN as u64)?, TRAILER_LEN).ok()?;
+    let at = u64::from_le_bytes(trailer[..8].try_into().ok()?);
+    let len = u64::from_le_bytes(trailer[8..16].try_into().ok()?);
+    let fits = at.checked_add(len)?.checked_add(TRAILER_LEN as u64)? == bytes;
+    (trailer.ends_with(TRAILER) && fits).then_some((at, usize::try_from(len).ok()?))
+}
+
+fn parse_labels(page: &[u8]) -> Option<Vec<(SeriesId, Labels)>> {
+    let mut reader = Reader::new(page);
+    let mut labels = Vec::new();
+    if reader.byte()? != LABEL_PAGE {
+        return None;
+    }
+    while !reader.is_empty() {
+        labels.push((SeriesId::try_from(reader.varint()?).ok()?, take_labels(&mut reader)?));
+    }
+    Some(labels)
+}
+
+fn parse_chunk(payload: &[u8]) -> Option<RawChunk<'_>> {
+    let mut reader = Reader::new(payload);
+    let tag = reader.byte()?;
+    let id = SeriesId::try_from(reader.varint()?).ok()?;
+    let length = reader.varint()?;
+    let encoded = &payload[reader.position()..];
+    reader.varint()?;
+    let first = reader.zigzag()?;
+    (tag == CHUNK).then_some(RawChunk { id, span: (first, first.wrapping_add(length as i64)), encoded })
+}

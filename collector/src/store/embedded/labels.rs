@@ -1,0 +1,260 @@
+//! From labels to series numbers and back: shared text, postings per label value.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+use bellwether_models::series::Labels;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use roaring::RoaringBitmap;
+
+use crate::store::Matcher;
+
+/// The number of a series; never used twice while anything on disk may still speak of it.
+pub(super) type SeriesId = u32;
+
+/// Every series known, found by its labels or by matchers.
+#[derive(Debug, Default)]
+pub(super) struct LabelIndex {
+    hasher: DefaultHashBuilder,
+    symbols: Symbols,
+    series: Vec<Option<Box<[(u32, u32)]>>>,
+    by_labels: HashTable<SeriesId>,
+    postings: HashMap<u32, HashMap<u32, RoaringBitmap>>,
+    all: RoaringBitmap,
+}
+
+impl LabelIndex {
+    /// The number of a series, if it is known.
+    pub(super) fn find(&self, labels: &Labels) -> Option<SeriesId> {
+        self.by_labels.find(self.hash(labels), |id| self.equals(*id, labels)).copied()
+    }
+
+    /// The number of a series, given to it now if it is new.
+    pub(super) fn find_or_add(&mut self, labels: &Labels) -> SeriesId {
+        self.find(labels).unwrap_or_else(|| {
+            let id = self.series.len() as SeriesId;
+            self.set(id, labels);
+            id
+        })
+    }
+
+    /// Gives a series the number it has on disk. `false` when the number belongs to another series.
+    pub(super) fn define(&mut self, id: SeriesId, labels: &Labels) -> bool {
+        match self.series.get(id as usize) {
+            Some(Some(_)) => self.equals(id, labels),
+            _ => {
+                self.reserve(id);
+                self.set(id, labels);
+                true
+            }
+        }
+    }
+
+    /// Makes sure that a number is not given to a new series.
+    pub(super) fn reserve(&mut self, id: SeriesId) {
+        if self.series.len() <= id as usize {
+            self.series.resize_with(id as usize + 1, || None);
+        }
+    }
+
+    /// How many series are known.
+    pub(super) fn len(&self) -> u64 {
+        self.all.len()
+    }
+
+    /// The labels of a series; none for a number that is not in use.
+    pub(super) fn labels(&self, id: SeriesId) -> Option<Labels> {
+        let pairs = self.series.get(id as usize)?.as_deref()?;
+        Some(Labels::new(pairs.iter().map(|(name, value)| (self.symbols.text(*name), self.symbols.text(*value)))))
+    }
+
+    /// Series that satisfy every matcher.
+    pub(super) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        let mut found = self.all.clone();
+        for matcher in matchers {
+            let by_value = self.symbols.find(&matcher.name, &self.hasher).and_then(|name| self.postings.get(&name));
+            let matching = by_value.map_or_else(RoaringBitmap::new, |values| self.matching(matcher, values));
+            if matcher.matches_value("") {
+                // Series without the label match too: take away those that have it with another value.
+                let mut having = RoaringBitmap::new();
+                by_value.into_iter().flat_map(HashMap::values).for_each(|ids| having |= ids);
+                found -= having - matching;
+            } else {
+                found &= matching;
+            }
+        }
+        found
+    }
+
+    /// Forgets a series.
+    pub(super) fn remove(&mut self, id: SeriesId) {
+        let Some(labels) = self.labels(id) else { return };
+        if let Ok(entry) = self.by_labels.find_entry(self.hash(&labels), |other| *other == id) {
+            entry.remove();
+        }
+        self.all.remove(id);
+        for (name, value) in self.series[id as usize].take().unwrap_or_default() {
+            self.unpost(name, value, id);
+            self.symbols.release(name, &self.hasher);
+            self.symbols.release(value, &self.hasher);
+        }
+    }
+
+    fn matching(&self, matcher: &Matcher, values: &HashMap<u32, RoaringBitmap>) -> RoaringBitmap {
+        let mut ids = RoaringBitmap::new();
+        if let crate::store::MatchOp::Equal = matcher.op {
+            let value = self.symbols.find(&matcher.value, &self.hasher);
+            return value.and_then(|value| values.get(&value)).cloned().unwrap_or(ids);
+        }
+        for (value, posted) in values {
+            if matcher.matches_value(self.symbols.text(*value)) {
+                ids |= posted;
+            }
+        }
+        ids
+    }
+
+    fn set(&mut self, id: SeriesId, labels: &Labels) {
+        self.reserve(id);
+        let mut pairs = Vec::with_capacity(labels.len());
+        for (name, value) in labels.iter() {
+            let pair = (self.symbols.intern(name, &self.hasher), self.symbols.intern(value, &self.hasher));
+            self.postings.entry(pair.0).or_default().entry(pair.1).or_default().insert(id);
+            pairs.push(pair);
+        }
+        self.series[id as usize] = Some(pairs.into());
+        self.all.insert(id);
+        let hash = self.hash(labels);
+        let Self { by_labels, series, symbols, hasher, .. } = self;
+        by_labels
+            .insert_unique(hash, id, |other| hash_pairs(hasher, symbols.texts(series[*other as usize].as_deref())));
+    }
+
+    fn unpost(&mut self, name: u32, value: u32, id: SeriesId) {
+        let Some(values) = self.postings.get_mut(&name) else { return };
+        if let Some(ids) = values.get_mut(&value) {
+            ids.remove(id);
+            if ids.is_empty() {
+                values.remove(&value);
+            }
+        }
+        if values.is_empty() {
+            self.postings.remove(&name);
+        }
+    }
+
+    fn hash(&self, labels: &Labels) -> u64 {
+        hash_pairs(&self.hasher, labels.iter())
+    }
+
+    fn equals(&self, id: SeriesId, labels: &Labels) -> bool {
+        let pairs = self.series.get(id as usize).and_then(Option::as_deref).unwrap_or_default();
+        pairs.len() == labels.len() && self.symbols.texts(Some(pairs)).eq(labels.iter())
+    }
+}
+
+fn hash_pairs<'a>(hasher: &DefaultHashBuilder, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
+    let mut state = hasher.build_hasher();
+    for (name, value) in pairs {
+        state.write(name.as_bytes());
+        state.write_u8(0xff);
+        state.write(value.as_bytes());
+        state.write_u8(0xff);
+    }
+    state.finish()
+}
+
+/// Every label name and value once, counted by how many series use it.
+#[derive(Debug, Default)]
+struct Symbols {
+    texts: Vec<(Box<str>, u32)>,
+    free: Vec<u32>,
+    by_text: HashTable<u32>,
+}
+
+impl Symbols {
+    fn text(&self, symbol: u32) -> &str {
+        &self.texts[symbol as usize].0
+    }
+
+    fn texts<'a>(&'a self, pairs: Option<&'a [(u32, u32)]>) -> impl Iterator<Item = (&'a str, &'a str)> {
+        pairs.unwrap_or_default().iter().map(|(name, value)| (self.text(*name), self.text(*value)))
+    }
+
+    fn find(&self, text: &str, hasher: &DefaultHashBuilder) -> Option<u32> {
+        self.by_text.find(hasher.hash_one(text), |symbol| self.text(*symbol) == text).copied()
+    }
+
+    fn intern(&mut self, text: &str, hasher: &DefaultHashBuilder) -> u32 {
+        let symbol = self.find(text, hasher).unwrap_or_else(|| self.add(text, hasher));
+        self.texts[symbol as usize].1 += 1;
+        symbol
+    }
+
+    fn add(&mut self, text: &str, hasher: &DefaultHashBuilder) -> u32 {
+        let symbol = self.free.pop().unwrap_or_else(|| {
+            self.texts.push(Default::default());
+            self.texts.len() as u32 - 1
+        });
+        self.texts[symbol as usize] = (text.into(), 0);
+        let texts = &self.texts;
+        self.by_text.insert_unique(hasher.hash_one(text), symbol, |other| hasher.hash_one(&*texts[*other as usize].0));
+        symbol
+    }
+
+    fn release(&mut self, symbol: u32, hasher: &DefaultHashBuilder) {
+        let (text, uses) = &mut self.texts[symbol as usize];
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 {
+            if let Ok(entry) = self.by_text.find_entry(hasher.hash_one(&**text), |other| *other == symbol) {
+                entry.remove();
+            }
+            *text = Default::default();
+            self.free.push(symbol);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(job: &str, instance: &str) -> Labels {
+        Labels::metric("up").with("job", job).with("instance", instance)
+    }
+
+    #[test]
+    fn series_are_found_by_labels_and_by_every_kind_of_matcher() {
+        let mut index = LabelIndex::default();
+        let all = [series("a", "1"), series("a", "2"), series("b", "1"), Labels::metric("down")];
+        let ids: Vec<u32> = all.iter().map(|labels| index.find_or_add(labels)).collect();
+        assert_eq!(ids, [0, 1, 2, 3]);
+        assert_eq!(index.find_or_add(&all[2]), 2);
+        let select = |matchers: &[Matcher]| index.select(matchers).iter().collect::<Vec<_>>();
+        assert_eq!(select(&[]), [0, 1, 2, 3]);
+        assert_eq!(select(&[Matcher::equal("job", "a")]), [0, 1]);
+        assert_eq!(select(&[Matcher::not_equal("job", "a")]), [2, 3]);
+        assert_eq!(select(&[Matcher::equal("job", "")]), [3]);
+        assert_eq!(select(&[Matcher::regex("job", "a|b").unwrap(), Matcher::equal("instance", "1")]), [0, 2]);
+        assert_eq!(select(&[Matcher::not_regex("job", "a.*").unwrap()]), [2, 3]);
+        assert_eq!(select(&[Matcher::regex("job", ".*").unwrap()]), [0, 1, 2, 3]);
+        assert_eq!(select(&[Matcher::regex("job", ".+").unwrap()]), [0, 1, 2]);
+        assert_eq!(select(&[Matcher::equal("absent", "x")]), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_forgotten_series_leaves_no_text_behind_and_its_number_is_not_reused() {
+        let mut index = LabelIndex::default();
+        let (one, two) = (series("a", "1"), series("a", "2"));
+        index.find_or_add(&one);
+        index.find_or_add(&two);
+        index.remove(0);
+        assert_eq!(index.find(&one), None);
+        assert_eq!(index.labels(1), Some(two));
+        assert_eq!(index.select(&[Matcher::equal("instance", "1")]).len(), 0);
+        assert_eq!(index.find_or_add(&one), 2);
+        index.remove(1);
+        index.remove(2);
+        assert_eq!((index.len(), index.symbols.by_text.len(), index.postings.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,235 @@
+//! What is known in memory, and how questions are answered from it and from the blocks.
+
+use std::sync::Arc;
+
+use bellwether_models::series::{Labels, Sample, Timestamp};
+use roaring::RoaringBitmap;
+
+use super::Shared;
+use super::block::{Block, BlockError};
+use super::chunk::Point;
+use super::head::{Head, merge};
+use super::labels::{LabelIndex, SeriesId};
+use crate::store::{Matcher, SeriesSamples, StoreError, StoreStats, TimeRange};
+
+/// How many series are copied out of memory before the lock is let go for a moment.
+const SERIES_PER_LOCK: usize = 256;
+
+/// Everything in memory. The writer and the sealer change it, readers look at it; all under one lock.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) index: LabelIndex,
+    /// Newest sample of each series by number; only as far as it was needed since the start.
+    pub(super) newest: Vec<Newest>,
+    /// Samples that gather.
+    pub(super) head: Head,
+    /// Samples being sealed.
+    pub(super) frozen: Option<Arc<Head>>,
+    /// Sealed samples, in order of partition.
+    pub(super) blocks: Vec<Arc<Block>>,
+    /// Partitions whose blocks cannot be read, with what is wrong with them.
+    pub(super) unreadable: Vec<(i64, String, String)>,
+    /// Samples before this time are gone.
+    pub(super) low_water: Option<i64>,
+    /// What was found damaged at the start.
+    pub(super) damage: Vec<String>,
+}
+
+/// What is known of a series' newest sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Newest {
+    /// Not looked up since the start.
+    #[default]
+    Unknown,
+    /// There is no sample.
+    None,
+    /// This one.
+    At(Point),
+}
+
+/// A consistent view of a few series: their unsealed points, and the blocks that hold the rest.
+struct View {
+    series: Vec<(SeriesId, Labels, Vec<Point>)>,
+    blocks: Vec<Arc<Block>>,
+}
+
+impl State {
+    /// Unsealed points of a series in a range, ascending.
+    pub(super) fn unsealed(&self, id: SeriesId, from: i64, to: i64) -> Vec<Point> {
+        let within = |head: &Head| match head.span(id) {
+            Some((oldest, newest)) if oldest <= to && newest >= from => head.points(id),
+            _ => Vec::new(),
+        };
+        let frozen = self.frozen.as_deref().map(within).unwrap_or_default();
+        let mut points = merge(vec![frozen, within(&self.head)]);
+        points.retain(|(at, _)| (from..=to).contains(at));
+        points
+    }
+
+    /// Blocks with samples in a range.
+    pub(super) fn blocks_in(&self, from: i64, to: i64) -> Vec<Arc<Block>> {
+        self.blocks.iter().filter(|block| block.span.0 <= to && block.span.1 >= from).cloned().collect()
+    }
+
+    /// Series with samples anywhere.
+    pub(super) fn present(&self) -> RoaringBitmap {
+        let mut ids: RoaringBitmap = self.head.ids().collect();
+        self.frozen.iter().for_each(|frozen| ids.extend(frozen.ids()));
+        self.blocks.iter().for_each(|block| ids |= &block.ids);
+        ids
+    }
+
+    /// Remembers the newest sample of a series.
+    pub(super) fn set_newest(&mut self, id: SeriesId, newest: Newest) {
+        if self.newest.len() <= id as usize {
+            self.newest.resize(id as usize + 1, Newest::Unknown);
+        }
+        self.newest[id as usize] = newest;
+    }
+
+    /// The newest sample of a series as far as memory and blocks tell.
+    pub(super) fn look_up_newest(&self, id: SeriesId) -> Result<Newest, StoreError> {
+        let mut newest = [self.head.newest(id), self.frozen.as_ref().and_then(|frozen| frozen.newest(id))]
+            .into_iter()
+            .flatten()
+            .max_by_key(|point| point.0);
+        for block in self.blocks.iter().rev().filter(|block| block.ids.contains(id)) {
+            if newest.is_none_or(|known| known.0 <= block.span.1) {
+                newest = newest.into_iter().chain(block.newest(id)?).max_by_key(|point| point.0);
+            }
+        }
+        Ok(newest.map_or(Newest::None, Newest::At))
+    }
+
+    /// All points of a series in a range, ascending.
+    pub(super) fn stored(&self, id: SeriesId, from: i64, to: i64) -> Result<Vec<Point>, StoreError> {
+        gather(id, from, to, &self.blocks_in(from, to), self.unsealed(id, from, to))
+    }
+
+    fn refuse_unreadable(&self, partition_ms: i64, from: i64, to: i64) -> Result<(), StoreError> {
+        let hit = self.unreadable.iter().find(|(start, ..)| *start <= to && start.saturating_add(partition_ms) > from);
+        match hit {
+            Some((_, place, detail)) => Err(StoreError::Damaged { place: place.clone(), detail: detail.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesSamples>, StoreError> {
+        let (from, to, ids) = self.candidates(matchers, range)?;
+        let ids: Vec<SeriesId> = ids.into_iter().collect();
+        let (mut found, mut samples) = (Vec::new(), 0);
+        for some in ids.chunks(SERIES_PER_LOCK) {
+            let View { series, blocks } = self.view(some, from, to);
+            for (id, labels, unsealed) in series {
+                let points = gather(id, from, to, &blocks, unsealed)?;
+                samples += points.len();
+                if samples > limit {
+                    return Err(StoreError::TooLarge { limit });
+                }
+                if !points.is_empty() {
+                    found.push(SeriesSamples { labels, samples: points.into_iter().map(sample).collect() });
+                }
+            }
+        }
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(found)
+    }
+
+    pub(super) fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, StoreError> {
+        let (from, to, ids) = self.candidates(matchers, range)?;
+        let state = self.read();
+        let mut present = RoaringBitmap::new();
+        state.blocks_in(from, to).iter().for_each(|block| present |= &block.ids);
+        let unsealed = |id: &SeriesId| !state.unsealed(*id, from, to).is_empty();
+        let mut labels: Vec<Labels> = ids
+            .iter()
+            .filter(|id| present.contains(*id) || unsealed(id))
+            .filter_map(|id| state.index.labels(id))
+            .collect();
+        labels.sort();
+        Ok(labels)
+    }
+
+    pub(super) fn stats(&self) -> Result<StoreStats, StoreError> {
+        let bytes = self.bytes_on_disk()?;
+        let state = self.read();
+        let heads = || state.frozen.as_deref().into_iter().chain([&state.head]);
+        let head_spans = heads().flat_map(|head| head.ids().filter_map(|id| head.span(id)));
+        let spans = state.blocks.iter().map(|block| block.span).chain(head_spans);
+        let span = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        Ok(StoreStats {
+            series: state.present().len(),
+            samples: state.blocks.iter().map(|b| b.samples).sum::<u64>() + heads().map(Head::samples).sum::<u64>(),
+            bytes,
+            span: span
+                .map(|(from, to)| TimeRange { from: Timestamp::from_millis(from), to: Timestamp::from_millis(to) }),
+        })
+    }
+
+    /// Bytes of blocks and journal.
+    pub(super) fn bytes_on_disk(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for dir in [self.blocks_dir(), self.journal_dir()] {
+            let files =
+                self.disk.list(&dir).map_err(|source| unavailable(format!("list {}", dir.display()), source))?;
+            bytes += files.iter().map(|(_, len)| len).sum::<u64>();
+        }
+        Ok(bytes)
+    }
+
+    fn candidates(&self, matchers: &[Matcher], range: TimeRange) -> Result<(i64, i64, RoaringBitmap), StoreError> {
+        let state = self.read();
+        let (from, to) = (range.from.as_millis().max(state.low_water.unwrap_or(i64::MIN)), range.to.as_millis());
+        state.refuse_unreadable(self.partition_ms, from, to)?;
+        Ok((from, to, state.index.select(matchers)))
+    }
+
+    fn view(&self, ids: &[SeriesId], from: i64, to: i64) -> View {
+        let state = self.read();
+        let known = |id: &SeriesId| Some((*id, state.index.labels(*id)?, state.unsealed(*id, from, to)));
+        View { series: ids.iter().filter_map(known).collect(), blocks: state.blocks_in(from, to) }
+    }
+}
+
+fn gather(
+    id: SeriesId,
+    from: i64,
+    to: i64,
+    blocks: &[Arc<Block>],
+    unsealed: Vec<Point>,
+) -> Result<Vec<Point>, StoreError> {
+    let mut runs = Vec::with_capacity(blocks.len() + 1);
+    for block in blocks {
+        runs.push(block.points(id, from, to)?);
+    }
+    runs.push(unsealed);
+    Ok(merge(runs))
+}
+
+fn sample((at, bits): Point) -> Sample {
+    Sample { at: Timestamp::from_millis(at), value: f64::from_bits(bits) }
+}
+
+/// The error of a disk that failed.
+pub(super) fn unavailable(action: String, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable { action, source: Box::new(source) }
+}
+
+impl From<BlockError> for StoreError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Io { path, source } => unavailable(format!("read {}", path.display()), source),
+            BlockError::Damaged { path, part, offset } => Self::Damaged {
+                place: path.display().to_string(),
+                detail: format!("{part} at byte {offset} does not match its checksum"),
+            },
+        }
+    }
+}
