@@ -120,7 +120,7 @@ pub(super) struct Replay {
 }
 
 /// Reads a segment, stepping over damage.
-pub(super) fn replay(disk: &dyn Disk, path: &PathBuf) -> io::Result<Replay> {
+pub(super) fn replay(disk: &dyn Disk, path: &Path) -> io::Result<Replay> {
     Ok(parse(&read_all(&*disk.open(path)?)?))
 }
 

@@ -12,12 +12,15 @@ use crate::store::Matcher;
 /// The number of a series; never used twice while anything on disk may still speak of it.
 pub(super) type SeriesId = u32;
 
+/// The labels of a series as symbols of names and values.
+type Pairs = Box<[(u32, u32)]>;
+
 /// Every series known, found by its labels or by matchers.
 #[derive(Debug, Default)]
 pub(super) struct LabelIndex {
     hasher: DefaultHashBuilder,
     symbols: Symbols,
-    series: Vec<Option<Box<[(u32, u32)]>>>,
+    series: Vec<Option<Pairs>>,
     by_labels: HashTable<SeriesId>,
     postings: HashMap<u32, HashMap<u32, RoaringBitmap>>,
     all: RoaringBitmap,
