@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bellwether_models::series::Labels;
 use roaring::RoaringBitmap;
@@ -178,6 +178,8 @@ fn take_record(payload: &[u8], replay: &mut Replay) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::super::disk::RealDisk;
     use super::*;
 
