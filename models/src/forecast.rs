@@ -1,5 +1,24 @@
 //! What a forecaster is, and what it gives.
 
+mod adjusted;
+mod arima;
+pub mod auto;
+mod clean;
+mod combine;
+mod ets;
+mod interval;
+mod linear;
+mod member;
+mod naive;
+mod point;
+mod profile;
+mod record;
+mod ridge;
+pub mod seasonality;
+mod simplex;
+
+pub use member::{Kind, NoSuchModel};
+
 use serde::{Deserialize, Serialize};
 
 use crate::series::{Step, Timestamp, Window};

@@ -1,0 +1,437 @@
+//! The forecaster the running system uses: members weighed by their record on the series' own history.
+//!
+//! Fitting learns every member on the older part of the history, replays the newer part point by point as if it were
+//! live, and only then fits the members anew on everything. The replay gives what no fit can: errors on unseen values.
+//! From them come the weights of the members and the intervals of the combination. Live use goes on in the same way.
+
+use serde::{Deserialize, Serialize};
+
+use super::clean::{Fence, fill};
+use super::combine::Together;
+use super::interval::Errors;
+use super::member::{Kind, Member, Role};
+use super::point::Path;
+use super::record::{Issued, Record};
+use super::{FitError, Fitted, Forecast, Forecaster, Horizon, Quantile, seasonality};
+use crate::outlook::ModelScore;
+use crate::series::{Step, Timestamp, Window};
+
+/// Fewest observations a forecast is made of.
+const FEWEST: usize = 8;
+/// Greatest share of the history that may be missing.
+const MOST_GAPS: f64 = 0.5;
+/// Most points replayed when fitting.
+const MOST_REPLAYED: usize = 576;
+/// Errors kept of each step ahead.
+const ERRORS_KEPT: usize = 1000;
+/// What remains of an error's weight a step later: half is gone after 300.
+const MEMORY: f64 = 0.9977;
+/// Points between two settings of the weights.
+const REWEIGH_EVERY: usize = 12;
+
+/// Several methods at once, or one of them calibrated by the same replay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Combination {
+    /// How far ahead the forecasts will look; further is possible, less precisely.
+    pub horizon: Horizon,
+    /// Periods of the seasons in steps; `None` finds them.
+    pub seasons: Option<Vec<usize>>,
+    /// The methods taken in.
+    pub kinds: Vec<Kind>,
+}
+
+impl Combination {
+    /// All methods for `horizon` steps, the seasons found.
+    #[must_use]
+    pub fn new(horizon: Horizon) -> Self {
+        Self { horizon, seasons: None, kinds: Kind::ALL.to_vec() }
+    }
+
+    /// Only one method, with intervals from its own errors.
+    #[must_use]
+    pub fn only(kind: Kind, horizon: Horizon) -> Self {
+        Self { horizon, seasons: None, kinds: vec![kind] }
+    }
+
+    /// With these periods (in steps) instead of those found.
+    #[must_use]
+    pub fn with_seasons(self, seasons: &[usize]) -> Self {
+        Self { seasons: Some(seasons.to_vec()), ..self }
+    }
+
+    /// Periods that fit twice into `values`, ascending.
+    fn periods(&self, values: &[f64]) -> Vec<usize> {
+        let mut periods = self.seasons.clone().unwrap_or_else(|| seasonality::find(values));
+        periods.retain(|p| *p >= 2 && 2 * p <= values.len());
+        periods.sort_unstable();
+        periods.dedup();
+        periods
+    }
+}
+
+impl Forecaster for Combination {
+    type Fitted = Live;
+
+    fn name(&self) -> &'static str {
+        match self.kinds.as_slice() {
+            [kind] => kind.name(),
+            _ => "combination",
+        }
+    }
+
+    fn fit(&self, history: &Window) -> Result<Live, FitError> {
+        check(history)?;
+        let periods = self.periods(&history.values);
+        let mut values =
+            fill(&history.values, periods.first().copied()).ok_or(FitError::TooShort { have: 0, need: FEWEST })?;
+        let fence = Fence::around(&values);
+        fence.clip(&mut values);
+        let known = values.len() - replayed(values.len(), &periods);
+        let mut live = Live::start(self, history, periods, &values[..known], fence)?;
+        live.replay(&values[known..]);
+        live.refit(&values);
+        Ok(live)
+    }
+}
+
+/// Refuses what no forecast should be made of.
+fn check(history: &Window) -> Result<(), FitError> {
+    let have = history.values.iter().filter(|v| v.is_finite()).count();
+    if have < FEWEST {
+        return Err(FitError::TooShort { have, need: FEWEST });
+    }
+    let first = history.values.iter().position(|v| v.is_finite()).unwrap_or(0);
+    let gap_share = 1.0 - have as f64 / (history.len() - first) as f64;
+    if gap_share > MOST_GAPS {
+        return Err(FitError::TooSparse { gap_share });
+    }
+    let silent = history.values.iter().rev().take_while(|v| !v.is_finite()).count();
+    if silent * 4 > history.len() {
+        return Err(FitError::NotApplicable { reason: format!("nothing was observed in the last {silent} points") });
+    }
+    Ok(())
+}
+
+/// How many of `n` points are replayed: a third, but two cycles of the longest period that fits are left to learn from.
+fn replayed(n: usize, periods: &[usize]) -> usize {
+    let third = (n / 3).min(MOST_REPLAYED);
+    let cycles = periods.iter().rev().map(|p| 2 * p).find(|two| n - n / 8 >= *two).unwrap_or(0);
+    third.min(n - cycles)
+}
+
+/// A fitted combination that takes in new points cheaply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    periods: Vec<usize>,
+    horizon: usize,
+    next: Timestamp,
+    step: Step,
+    /// Newest values, gaps filled; at least `keep`, at most twice as many.
+    past: Vec<f64>,
+    keep: usize,
+    fence: Fence,
+    least: f64,
+    greatest: f64,
+    roles: Vec<Role>,
+    members: Vec<Member>,
+    /// Steps at which the members' errors are compared.
+    probes: Vec<usize>,
+    together: Vec<Together>,
+    /// Shape `[probes][members]`.
+    weights: Vec<Vec<f64>>,
+    since_weighed: usize,
+    errors: Errors,
+    issued: std::collections::VecDeque<Issued>,
+    scores: Vec<ModelScore>,
+}
+
+impl Live {
+    /// Members fitted on `values`, with no record yet.
+    fn start(
+        method: &Combination,
+        history: &Window,
+        periods: Vec<usize>,
+        values: &[f64],
+        fence: Fence,
+    ) -> Result<Self, FitError> {
+        let horizon = method.horizon.steps();
+        let fit = |role: Role| role.fit(values, &periods, horizon).map(|member| (role, member));
+        let (roles, members): (Vec<Role>, Vec<Member>) =
+            Role::all(&method.kinds, &periods).into_iter().filter_map(fit).unzip();
+        if members.is_empty() {
+            let reason = "the history holds too few cycles of its seasons for this model".to_owned();
+            return Err(FitError::NotApplicable { reason });
+        }
+        let probes = probes(horizon);
+        let mut live = Self {
+            horizon,
+            next: history.end(),
+            step: history.step,
+            past: values.to_vec(),
+            keep: history.len(),
+            fence,
+            least: f64::INFINITY,
+            greatest: f64::NEG_INFINITY,
+            together: vec![Together::new(members.len()); probes.len()],
+            weights: vec![vec![1.0 / members.len() as f64; members.len()]; probes.len()],
+            since_weighed: 0,
+            errors: Errors::new(horizon, ERRORS_KEPT),
+            issued: std::collections::VecDeque::new(),
+            scores: Vec::new(),
+            periods,
+            roles,
+            members,
+            probes,
+        };
+        live.measure_range();
+        live.issue();
+        Ok(live)
+    }
+
+    /// How the members and the combination did in the replay, best first.
+    #[must_use]
+    pub fn scores(&self) -> &[ModelScore] {
+        &self.scores
+    }
+
+    /// Periods in use, in steps, ascending.
+    #[must_use]
+    pub fn periods(&self) -> &[usize] {
+        &self.periods
+    }
+
+    /// The share of each member in the forecast, averaged over the horizon.
+    #[must_use]
+    pub fn shares(&self) -> Vec<(String, f64)> {
+        let share = |i: usize| self.weights.iter().map(|w| w[i]).sum::<f64>() / self.weights.len() as f64;
+        self.roles.iter().enumerate().map(|(i, role)| (role.label(&self.periods), share(i))).collect()
+    }
+
+    /// Takes in unseen values one by one and scores every member on them.
+    fn replay(&mut self, values: &[f64]) {
+        let mut record = Record::new(self.members.len(), &self.probes);
+        for value in values {
+            self.learn(*value, Some(&mut record));
+        }
+        self.weigh();
+        let names = self.roles.iter().map(|role| role.label(&self.periods)).collect();
+        self.scores = record.scores(names, &self.past, self.periods.first().copied().unwrap_or(1));
+    }
+
+    /// Fits the members anew on all of `values`; those that now fail stay as they are.
+    fn refit(&mut self, values: &[f64]) {
+        for (role, member) in self.roles.iter().zip(&mut self.members) {
+            if let Some(fresh) = role.fit(values, &self.periods, self.horizon) {
+                *member = fresh;
+            }
+        }
+        self.issued.pop_back();
+        self.issue();
+    }
+
+    /// Compares what was said of `value` with it, then lets every member learn it.
+    fn learn(&mut self, value: f64, mut record: Option<&mut Record>) {
+        let seen = self.fence.admit(value);
+        for (age, issued) in self.issued.iter().rev().enumerate() {
+            self.errors.push(age, value - issued.combined[age]);
+            if let Some(probe) = self.probes.iter().position(|p| *p == age) {
+                let errors: Vec<f64> = issued.members[probe].iter().map(|expected| seen - expected).collect();
+                self.together[probe].add(&errors, MEMORY);
+                if let Some(record) = record.as_deref_mut() {
+                    record.add(probe, &errors, seen - issued.combined[age]);
+                }
+            }
+        }
+        self.advance(seen);
+    }
+
+    /// Moves one step on, with `seen` as the newest value.
+    fn advance(&mut self, seen: f64) {
+        (self.least, self.greatest) = (self.least.min(seen), self.greatest.max(seen));
+        self.past.push(seen);
+        if self.past.len() >= 2 * self.keep.max(1) {
+            self.past.drain(..self.past.len() - self.keep);
+            self.measure_range();
+        }
+        self.members.iter_mut().for_each(|member| member.observe(&self.past));
+        self.since_weighed += 1;
+        if self.since_weighed >= REWEIGH_EVERY {
+            self.weigh();
+        }
+        self.issue();
+    }
+
+    fn weigh(&mut self) {
+        self.since_weighed = 0;
+        self.together.iter().zip(&mut self.weights).for_each(|(together, weights)| together.weigh(weights));
+    }
+
+    /// Writes down what is expected now, to be compared with what comes.
+    fn issue(&mut self) {
+        let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, self.horizon)).collect();
+        let combined = self.combined(&paths);
+        let members = self.probes.iter().map(|p| paths.iter().map(|path| path[*p]).collect()).collect();
+        self.issued.push_back(Issued { members, combined });
+        if self.issued.len() > self.horizon {
+            self.issued.pop_front();
+        }
+    }
+
+    /// The weighted mean of the members' paths, within reach of what was seen.
+    fn combined(&self, paths: &[Vec<f64>]) -> Vec<f64> {
+        let steps = paths.first().map_or(0, Vec::len);
+        let at = |k: usize| {
+            let probe = self.probes.iter().position(|p| *p >= k).unwrap_or(self.probes.len() - 1);
+            self.bounded(paths.iter().zip(&self.weights[probe]).map(|(path, w)| w * path[k]).sum())
+        };
+        (0..steps).map(at).collect()
+    }
+
+    /// `value` brought within one range of the values seen, and not below zero where none was.
+    fn bounded(&self, value: f64) -> f64 {
+        let range = self.greatest - self.least;
+        let floor = if self.least >= 0.0 { 0.0 } else { self.least - range };
+        value.max(floor).min(self.greatest + range)
+    }
+
+    fn measure_range(&mut self) {
+        self.least = self.past.iter().copied().fold(f64::INFINITY, f64::min);
+        self.greatest = self.past.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    }
+}
+
+/// Up to four steps spread over the horizon by doubling distance, the last among them.
+fn probes(horizon: usize) -> Vec<usize> {
+    let mut probes: Vec<usize> = [8, 4, 2, 1].iter().map(|part| (horizon / part).max(1) - 1).collect();
+    probes.dedup();
+    probes
+}
+
+impl Fitted for Live {
+    fn forecast(&self, horizon: Horizon, quantiles: &[Quantile]) -> Forecast {
+        let steps = horizon.steps();
+        let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, steps)).collect();
+        let mean = self.combined(&paths);
+        let mut by_level = vec![Vec::with_capacity(steps); quantiles.len()];
+        for (k, centre) in mean.iter().enumerate() {
+            let offsets = self.errors.offsets(k, quantiles);
+            by_level.iter_mut().zip(offsets).for_each(|(path, offset)| path.push(self.bounded(centre + offset)));
+        }
+        Forecast { start: self.next, step: self.step, mean, levels: quantiles.to_vec(), quantiles: by_level }
+    }
+
+    fn update(&mut self, value: f64) {
+        self.next = self.next + self.step.times(1);
+        if value.is_finite() {
+            self.learn(value, None);
+        } else {
+            let expected = self.issued.back().map_or(0.0, |issued| issued.combined[0]);
+            self.advance(expected);
+        }
+    }
+}
+
+/// What the predictor is told of one workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreseen {
+    /// The distribution of what comes.
+    pub forecast: Forecast,
+    /// The method with the greatest share in it.
+    pub model: String,
+    /// The methods compared, best first.
+    pub scores: Vec<ModelScore>,
+}
+
+/// Fits a combination of all methods and forecasts at once; keep a [`Live`] instead where points keep coming.
+///
+/// # Errors
+/// [`FitError`] when the history is too short, too sparse or has fallen silent.
+pub fn foresee(
+    history: &Window,
+    seasons: Option<&[usize]>,
+    horizon: Horizon,
+    quantiles: &[Quantile],
+) -> Result<Foreseen, FitError> {
+    let method = Combination { seasons: seasons.map(<[usize]>::to_vec), ..Combination::new(horizon) };
+    Ok(method.fit(history)?.foresee(horizon, quantiles))
+}
+
+impl Live {
+    /// The forecast with the names and scores of what made it.
+    #[must_use]
+    pub fn foresee(&self, horizon: Horizon, quantiles: &[Quantile]) -> Foreseen {
+        let heaviest = self.shares().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        Foreseen {
+            forecast: self.forecast(horizon, quantiles),
+            model: heaviest.map(|(name, _)| name).unwrap_or_default(),
+            scores: self.scores.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws;
+
+    fn horizon(steps: usize) -> Horizon {
+        Horizon::new(steps).expect("not zero")
+    }
+
+    fn hourly(values: Vec<f64>) -> Window {
+        Window { start: Timestamp::from_secs(0), step: Step::from_secs(3600), values }
+    }
+
+    fn daily(n: usize) -> Vec<f64> {
+        (0..n).map(|i| 100.0 + 40.0 * (i as f64 / 24.0 * std::f64::consts::TAU).sin() + 4.0 * laws::noise(i)).collect()
+    }
+
+    #[test]
+    fn the_combination_keeps_the_laws_of_forecasters() {
+        laws::forecaster(&Combination::new(horizon(6)));
+    }
+
+    #[test]
+    fn every_single_model_keeps_the_laws_of_forecasters() {
+        for kind in Kind::ALL {
+            laws::forecaster(&Combination::only(kind, horizon(6)).with_seasons(&[12]));
+        }
+    }
+
+    #[test]
+    fn a_daily_course_is_foreseen_with_its_scores() {
+        let y = daily(24 * 21 + 24);
+        let known = hourly(y[..24 * 21].to_vec());
+        let seen = foresee(&known, None, horizon(24), &Quantile::STANDARD).expect("a long clean history");
+        let off = seen.forecast.mean.iter().zip(&y[24 * 21..]).map(|(f, y)| (f - y).abs()).sum::<f64>() / 24.0;
+        assert!(off < 3.0, "{off}");
+        assert_eq!(seen.forecast.start, known.end());
+        assert!(seen.scores.len() > 3 && seen.scores[0].relative_pinball_loss < 1.0, "{:?}", seen.scores);
+        assert!(seen.scores.is_sorted_by(|a, b| a.relative_pinball_loss <= b.relative_pinball_loss));
+    }
+
+    #[test]
+    fn updating_moves_the_forecast_on() {
+        let y = daily(24 * 14);
+        let mut live = Combination::new(horizon(6)).fit(&hourly(y[..300].to_vec())).expect("a long clean history");
+        y[300..].iter().for_each(|v| live.update(*v));
+        live.update(f64::NAN);
+        let forecast = live.forecast(horizon(6), &Quantile::STANDARD);
+        assert_eq!(forecast.start, Timestamp::from_secs(3600 * (24 * 14 + 1)));
+        let truth = daily(24 * 14 + 7);
+        let off = forecast.mean.iter().zip(&truth[24 * 14 + 1..]).map(|(f, y)| (f - y).abs()).sum::<f64>() / 6.0;
+        assert!(off < 5.0, "{off}");
+    }
+
+    #[test]
+    fn a_broken_history_is_refused_with_its_reason() {
+        let fit = |values: Vec<f64>| Combination::new(horizon(3)).fit(&hourly(values)).map(|_| ());
+        assert_eq!(fit(vec![1.0; 5]), Err(FitError::TooShort { have: 5, need: FEWEST }));
+        let mut sparse = vec![f64::NAN; 100];
+        (0..100).step_by(4).for_each(|i| sparse[i] = 1.0);
+        assert!(matches!(fit(sparse), Err(FitError::TooSparse { .. })));
+        let mut silent = daily(200);
+        silent[140..].fill(f64::NAN);
+        assert!(matches!(fit(silent), Err(FitError::NotApplicable { .. })));
+    }
+}

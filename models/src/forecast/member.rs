@@ -1,0 +1,188 @@
+//! The models by name, and any of them fitted.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::adjusted::{Adjusted, Seasonal};
+use super::arima::Arima;
+use super::ets::Ets;
+use super::naive::{LastPeriod, LastValue};
+use super::point::Path;
+use super::profile::Profile;
+use super::ridge::Ridge;
+
+/// Share of its weight that a cycle keeps when the next one comes.
+const CYCLE_MEMORY: f64 = 1.25;
+/// Most values a likelihood is maximised over.
+const ARIMA_VALUES: usize = 1000;
+
+/// A method of forecasting, by the name users see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The last value for ever.
+    Naive,
+    /// The values one period ago; one member for each period.
+    SeasonalNaive,
+    /// The usual course of a cycle with a decaying departure; one member for each period.
+    Profile,
+    /// Seasonal adjustment, then exponential smoothing.
+    Ets,
+    /// Seasonal adjustment, then ARIMA with an automatic order.
+    Arima,
+    /// Direct ridge regression on recent and seasonal lags.
+    Ridge,
+}
+
+impl Kind {
+    /// All methods.
+    pub const ALL: [Self; 6] = [Self::Naive, Self::SeasonalNaive, Self::Profile, Self::Ets, Self::Arima, Self::Ridge];
+
+    /// The name users see.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Naive => "naive",
+            Self::SeasonalNaive => "seasonal_naive",
+            Self::Profile => "profile",
+            Self::Ets => "ets",
+            Self::Arima => "arima",
+            Self::Ridge => "ridge",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The reason why a text names no method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no model; there are naive, seasonal_naive, profile, ets, arima and ridge")]
+pub struct NoSuchModel(pub String);
+
+impl FromStr for Kind {
+    type Err = NoSuchModel;
+    fn from_str(name: &str) -> Result<Self, NoSuchModel> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| NoSuchModel(name.to_owned()))
+    }
+}
+
+/// A method and, where it stands for one period only, that period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Role {
+    pub(crate) kind: Kind,
+    pub(crate) period: Option<usize>,
+}
+
+impl Role {
+    /// The roles of `kinds` on a series with these periods.
+    pub(crate) fn all(kinds: &[Kind], periods: &[usize]) -> Vec<Self> {
+        let of = |kind: &Kind| -> Vec<Self> {
+            match kind {
+                Kind::SeasonalNaive | Kind::Profile => {
+                    periods.iter().map(|p| Self { kind: *kind, period: Some(*p) }).collect()
+                }
+                _ => vec![Self { kind: *kind, period: None }],
+            }
+        };
+        kinds.iter().flat_map(of).collect()
+    }
+
+    /// `profile`, or `profile_168` where the series has several periods.
+    pub(crate) fn label(&self, periods: &[usize]) -> String {
+        match self.period {
+            Some(period) if periods.len() > 1 => format!("{}_{period}", self.kind),
+            _ => self.kind.to_string(),
+        }
+    }
+
+    /// The fitted model, where `y` (finite) is enough for it.
+    pub(crate) fn fit(&self, y: &[f64], periods: &[usize], horizon: usize) -> Option<Member> {
+        let period = self.period.filter(|p| 2 * p <= y.len());
+        Some(match self.kind {
+            Kind::Naive => Member::Naive(LastValue),
+            Kind::SeasonalNaive => Member::SeasonalNaive(LastPeriod { period: period? }),
+            Kind::Profile => Member::Profile(Profile::fit(y, period?, horizon)?),
+            Kind::Ets => Member::Ets(adjusted(y, periods, Ets::fit)),
+            Kind::Arima => {
+                let newest = |rest: &[f64]| Arima::fit(&rest[rest.len().saturating_sub(ARIMA_VALUES)..]);
+                Member::Arima(adjusted(y, periods, newest))
+            }
+            Kind::Ridge => Member::Ridge(Ridge::fit(y, periods, horizon)?),
+        })
+    }
+}
+
+fn adjusted<M>(y: &[f64], periods: &[usize], fit: impl Fn(&[f64]) -> M) -> Adjusted<M> {
+    let (seasonal, rest) = Seasonal::split(y, periods, CYCLE_MEMORY);
+    Adjusted { seasonal, model: fit(&rest) }
+}
+
+/// A fitted model of any kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Member {
+    Naive(LastValue),
+    SeasonalNaive(LastPeriod),
+    Profile(Profile),
+    Ets(Adjusted<Ets>),
+    Arima(Adjusted<Arima>),
+    Ridge(Ridge),
+}
+
+impl Member {
+    fn model(&self) -> &dyn Path {
+        match self {
+            Self::Naive(model) => model,
+            Self::SeasonalNaive(model) => model,
+            Self::Profile(model) => model,
+            Self::Ets(model) => model,
+            Self::Arima(model) => model,
+            Self::Ridge(model) => model,
+        }
+    }
+}
+
+impl Path for Member {
+    fn path(&self, past: &[f64], horizon: usize) -> Vec<f64> {
+        self.model().path(past, horizon)
+    }
+
+    fn observe(&mut self, past: &[f64]) {
+        match self {
+            Self::Naive(model) => model.observe(past),
+            Self::SeasonalNaive(model) => model.observe(past),
+            Self::Profile(model) => model.observe(past),
+            Self::Ets(model) => model.observe(past),
+            Self::Arima(model) => model.observe(past),
+            Self::Ridge(model) => model.observe(past),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_others_are_refused_with_the_list() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            assert!(NoSuchModel(String::new()).to_string().contains(kind.name()));
+        }
+        assert!("prophet".parse::<Kind>().is_err());
+    }
+
+    #[test]
+    fn a_member_is_labelled_with_its_period_only_where_there_are_several() {
+        let roles = Role::all(&[Kind::Profile, Kind::Ets], &[24, 168]);
+        let labels: Vec<String> = roles.iter().map(|r| r.label(&[24, 168])).collect();
+        assert_eq!(labels, ["profile_24", "profile_168", "ets"]);
+        assert_eq!(roles[0].label(&[24]), "profile");
+    }
+}

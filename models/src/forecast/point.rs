@@ -1,0 +1,12 @@
+//! Models that name one path; the distribution around it is learnt from their errors.
+
+/// A fitted model of the next values.
+///
+/// The caller keeps the past, so that many models share one copy of it.
+pub(crate) trait Path {
+    /// The expected values of the `horizon` steps after `past`, whose last value is the newest the model has observed.
+    fn path(&self, past: &[f64], horizon: usize) -> Vec<f64>;
+
+    /// Takes in the newest value, which is the last of `past`.
+    fn observe(&mut self, past: &[f64]);
+}

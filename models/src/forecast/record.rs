@@ -1,0 +1,88 @@
+//! What was said beforehand, and how it compares with what came.
+
+use serde::{Deserialize, Serialize};
+
+use super::Quantile;
+use crate::accuracy::pinball;
+use crate::outlook::ModelScore;
+
+/// What was expected at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Issued {
+    /// Shape `[probes][members]`.
+    pub(super) members: Vec<Vec<f64>>,
+    /// Shape `[horizon]`.
+    pub(super) combined: Vec<f64>,
+}
+
+/// Errors of each member, the combination last, at each probed step.
+pub(super) struct Record {
+    probes: Vec<usize>,
+    /// Shape `[members + 1][probes][origins]`.
+    errors: Vec<Vec<Vec<f64>>>,
+}
+
+impl Record {
+    pub(super) fn new(members: usize, probes: &[usize]) -> Self {
+        Self { probes: probes.to_vec(), errors: vec![vec![Vec::new(); probes.len()]; members + 1] }
+    }
+
+    pub(super) fn add(&mut self, probe: usize, members: &[f64], combined: f64) {
+        for (errors, error) in self.errors.iter_mut().zip(members.iter().chain([&combined])) {
+            errors[probe].push(*error);
+        }
+    }
+
+    /// Mean pinball losses over origins, probed steps and the standard quantiles, each model's path shifted to the
+    /// quantiles of its own errors; relative to repeating the last `period` over the same origins of `past`. Best first.
+    pub(super) fn scores(&self, names: Vec<String>, past: &[f64], period: usize) -> Vec<ModelScore> {
+        let baseline = self.probes.iter().map(|step| {
+            let lag = (step + 1).div_ceil(period) * period;
+            let origins = self.errors[0].first().map_or(0, Vec::len);
+            let from = past.len().saturating_sub(origins).max(lag.min(past.len()));
+            mean_pinball((from..past.len()).map(|i| past[i] - past[i - lag]).collect())
+        });
+        let baseline: f64 = baseline.sum();
+        let score = |(model, errors): (String, &Vec<Vec<f64>>)| {
+            let loss: f64 = errors.iter().map(|e| mean_pinball(e.clone())).sum();
+            ModelScore { model, relative_pinball_loss: relative(loss, baseline) }
+        };
+        let single = names.len() == 1;
+        let names = names.into_iter().chain((!single).then(|| "combination".to_owned()));
+        let mut scores: Vec<ModelScore> = names.zip(&self.errors).map(score).collect();
+        scores.sort_by(|a, b| a.relative_pinball_loss.total_cmp(&b.relative_pinball_loss));
+        scores
+    }
+}
+
+/// One where both are nothing; bounded where only the baseline is faultless.
+fn relative(loss: f64, baseline: f64) -> f64 {
+    if loss <= 0.0 && baseline <= 0.0 { 1.0 } else { (loss / baseline.max(f64::MIN_POSITIVE)).min(1e6) }
+}
+
+/// Mean pinball loss over the standard quantiles of errors around their own quantiles.
+fn mean_pinball(mut errors: Vec<f64>) -> f64 {
+    errors.sort_by(f64::total_cmp);
+    let n = errors.len();
+    let of = |level: &Quantile| {
+        let quantile = errors[((level.value() * n as f64) as usize).min(n - 1)];
+        errors.iter().map(|e| pinball(*level, *e, quantile)).sum::<f64>() / n as f64
+    };
+    if n == 0 { 0.0 } else { Quantile::STANDARD.iter().map(of).sum::<f64>() / 4.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_errs_half_as_much_scores_half() {
+        let past: Vec<f64> = (0..40).map(|i| if i % 4 < 2 { 1.0 } else { -1.0 }).collect();
+        let mut record = Record::new(2, &[0]);
+        (0..39).for_each(|i| record.add(0, &[(past[i + 1] - past[i]) / 2.0, past[i + 1] - past[i]], 0.0));
+        let scores = record.scores(vec!["half".into(), "same".into()], &past, 1);
+        assert_eq!(scores[0].model, "combination");
+        assert!((scores[1].relative_pinball_loss - 0.5).abs() < 1e-9, "{scores:?}");
+        assert!((scores[2].relative_pinball_loss - 1.0).abs() < 1e-9);
+    }
+}
