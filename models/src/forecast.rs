@@ -13,6 +13,8 @@ mod naive;
 mod point;
 mod profile;
 mod record;
+#[cfg(test)]
+mod reference;
 mod ridge;
 pub mod seasonality;
 mod simplex;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::point::Path;
 
+#[cfg(test)]
+pub(crate) use search::kpss as stationarity;
+
 /// Coefficients of `(1 - φ₁B - …)(∇ᵈy - μ) = (1 + θ₁B + …)ε`; `μ` is zero when `d` is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Coefficients {
@@ -48,10 +51,10 @@ impl Arima {
         model
     }
 
-    /// The coefficients found.
+    /// The most likely coefficients of one order, autoregressive first, for comparison with other implementations.
     #[cfg(test)]
-    pub(crate) fn coefficients(&self) -> &Coefficients {
-        &self.coefficients
+    pub(crate) fn coefficients_of(w: &[f64], orders: (usize, usize)) -> (Vec<f64>, Vec<f64>) {
+        search::of_order(w, orders)
     }
 
     fn learn(&mut self, value: f64) {

@@ -26,6 +26,8 @@ const MOST_REPLAYED: usize = 576;
 const ERRORS_KEPT: usize = 1000;
 /// What remains of an error's weight a step later: half is gone after 300.
 const MEMORY: f64 = 0.9977;
+/// Greatest magnitude that can be squared and summed safely.
+const GREATEST: f64 = 1e100;
 /// Points between two settings of the weights.
 const REWEIGH_EVERY: usize = 12;
 
@@ -104,6 +106,9 @@ fn check(history: &Window) -> Result<(), FitError> {
     let gap_share = 1.0 - have as f64 / (history.len() - first) as f64;
     if gap_share > MOST_GAPS {
         return Err(FitError::TooSparse { gap_share });
+    }
+    if history.values.iter().any(|v| v.is_finite() && v.abs() > GREATEST) {
+        return Err(FitError::NotApplicable { reason: format!("it holds values beyond {GREATEST:e}") });
     }
     let silent = history.values.iter().rev().take_while(|v| !v.is_finite()).count();
     if silent * 4 > history.len() {
@@ -320,9 +325,10 @@ impl Fitted for Live {
         Forecast { start: self.next, step: self.step, mean, levels: quantiles.to_vec(), quantiles: by_level }
     }
 
+    /// Infinities and values too great to reckon with count as gaps.
     fn update(&mut self, value: f64) {
         self.next = self.next + self.step.times(1);
-        if value.is_finite() {
+        if value.abs() <= GREATEST {
             self.learn(value, None);
         } else {
             let expected = self.issued.back().map_or(0.0, |issued| issued.combined[0]);

@@ -36,6 +36,12 @@ pub(super) fn best(y: &[f64]) -> Coefficients {
     Coefficients { ar, ma, differences, mean }
 }
 
+/// The most likely coefficients of one order.
+#[cfg(test)]
+pub(super) fn of_order(w: &[f64], orders: (usize, usize)) -> (Vec<f64>, Vec<f64>) {
+    polished(w, fitted(w, orders, 1))
+}
+
 /// Fits the starting orders and moves to the best neighbour as long as one is better.
 fn climb(w: &[f64], differences: usize) -> Candidate {
     let mut tried: Vec<Candidate> = STARTS.iter().map(|orders| fitted(w, *orders, differences)).collect();
@@ -139,7 +145,7 @@ fn level_stationary(y: &[f64]) -> bool {
 }
 
 /// The KPSS statistic for a level with Bartlett's weights over `3·√n/13` lags.
-pub(super) fn kpss(y: &[f64]) -> f64 {
+pub(crate) fn kpss(y: &[f64]) -> f64 {
     let n = y.len() as f64;
     let mean = y.iter().sum::<f64>() / n;
     let e: Vec<f64> = y.iter().map(|v| v - mean).collect();
