@@ -67,7 +67,7 @@ fn centred_average(y: &[f64], period: usize) -> Vec<f64> {
     let at = |i: usize| {
         let i = i.clamp(half, y.len().saturating_sub(half + 1).max(half));
         let whole = sums[(i + half + 1).min(y.len())] - sums[i - half];
-        let ends = if period % 2 == 0 { 0.5 * (y[i - half] + y[(i + half).min(y.len() - 1)]) } else { 0.0 };
+        let ends = if period.is_multiple_of(2) { 0.5 * (y[i - half] + y[(i + half).min(y.len() - 1)]) } else { 0.0 };
         (whole - ends) / period as f64
     };
     (0..y.len()).map(at).collect()
