@@ -6,9 +6,11 @@ use crate::series::Timestamp;
 
 pub mod correlation;
 pub mod graph;
+mod measure;
 pub mod onset;
 mod rank;
 pub mod shift;
+pub mod signal;
 mod words;
 
 pub use rank::rank;

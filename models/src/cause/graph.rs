@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// Services in order of name.
+pub type Services<'a, 'g> = std::iter::Copied<std::iter::Flatten<std::option::IntoIter<&'g BTreeSet<&'a str>>>>;
+
 /// Calls between services; self-calls and repetitions are dropped.
 #[derive(Debug, Default)]
 pub struct CallGraph<'a> {
     callees: BTreeMap<&'a str, BTreeSet<&'a str>>,
-    called: BTreeSet<&'a str>,
+    callers: BTreeMap<&'a str, BTreeSet<&'a str>>,
 }
 
 impl<'a> CallGraph<'a> {
@@ -16,7 +19,7 @@ impl<'a> CallGraph<'a> {
         let mut graph = Self::default();
         for (caller, callee) in calls.iter().filter(|(caller, callee)| caller != callee) {
             graph.callees.entry(caller).or_default().insert(callee);
-            graph.called.insert(callee);
+            graph.callers.entry(callee).or_default().insert(caller);
         }
         graph
     }
@@ -28,15 +31,22 @@ impl<'a> CallGraph<'a> {
     }
 
     /// Direct callees of `service`.
-    pub fn callees(&self, service: &str) -> impl Iterator<Item = &'a str> + '_ {
+    #[must_use]
+    pub fn callees(&self, service: &str) -> Services<'a, '_> {
         self.callees.get(service).into_iter().flatten().copied()
+    }
+
+    /// Direct callers of `service`.
+    #[must_use]
+    pub fn callers(&self, service: &str) -> Services<'a, '_> {
+        self.callers.get(service).into_iter().flatten().copied()
     }
 
     /// Number of calls from `start` to every service it reaches, itself included. When `start` is not part of the graph
     /// (a load balancer, a probe from outside), counting starts at the services that nobody calls.
     #[must_use]
     pub fn hops_from(&self, start: &'a str) -> BTreeMap<&'a str, usize> {
-        let known = self.callees.contains_key(start) || self.called.contains(start);
+        let known = self.callees.contains_key(start) || self.callers.contains_key(start);
         let first: Vec<&str> = if known { vec![start] } else { self.entrances() };
         let mut hops: BTreeMap<&str, usize> = first.iter().map(|s| (*s, 0)).collect();
         let mut queue = VecDeque::from(first);
@@ -54,7 +64,7 @@ impl<'a> CallGraph<'a> {
 
     /// Services that call but are not called.
     fn entrances(&self) -> Vec<&'a str> {
-        self.callees.keys().filter(|s| !self.called.contains(**s)).copied().collect()
+        self.callees.keys().filter(|s| !self.callers.contains_key(**s)).copied().collect()
     }
 }
 

@@ -1,22 +1,21 @@
 //! All evidence fused into one order of suspects.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, Array2};
-
-use super::correlation::{Lagged, lagged};
+use super::correlation::Lagged;
 use super::graph::CallGraph;
-use super::onset::row_of_change;
-use super::shift::Shift;
-use super::{Cause, Evidence, IncidentWindow, Metric, Ranking, words};
+use super::measure::{Measure, UNHEALTHY, measures};
+use super::signal::Signal;
+use super::{Cause, Evidence, IncidentWindow, Ranking, words};
 
 /// A fall counts this much of a rise of the same size: faults mostly raise load, latency and errors, and starve others.
-const WEIGHT_OF_FALL: f64 = 0.7;
-/// Sigmas from which a metric counts as unhealthy.
-const UNHEALTHY: f64 = 3.0;
-/// The longest lead over the symptom that is tried, in rows.
-const MAX_LEAD: usize = 5;
+const WEIGHT_OF_FALL: f64 = 0.5;
+/// How much less likely a metric is the cause when a neighbour explains its whole move.
+const DISCOUNT_OF_EXPLAINED: f64 = 0.9;
+/// How much less likely a metric is the cause when it changed as far from the onset as the incident is long.
+const DISCOUNT_OF_ANOTHER_TIME: f64 = 0.9;
+/// How much less likely a metric is the cause when it does not move with the symptom at all.
+const DISCOUNT_OF_UNRELATED: f64 = 0.2;
 /// Below this confidence the ranker says that it would rather not say.
 const ABSTAIN_BELOW: f64 = 0.35;
 
@@ -29,82 +28,55 @@ const ABSTAIN_BELOW: f64 = 0.35;
 #[must_use]
 pub fn rank(window: &IncidentWindow) -> Ranking {
     let graph = CallGraph::new(&window.calls);
-    let findings = findings(window);
-    let mut metrics: Vec<(usize, f64)> = findings.iter().map(|f| f.score).enumerate().collect();
-    let name = |i: usize| (&window.metrics[i].service, &window.metrics[i].name);
-    metrics.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| name(a.0).cmp(&name(b.0))));
-    let case = Case { window, graph, findings };
+    let measures = measures(window, &graph);
+    let case = Case { window, graph, measures };
+    let metrics = case.order();
     let causes = case.causes(&metrics);
     let confidence = confidence(&causes);
     Ranking { abstained: abstention(&causes, confidence), causes, metrics, confidence }
 }
 
-/// What was measured of one metric.
-struct Finding {
-    shift: Option<Shift>,
-    correlation: Option<Lagged>,
-    score: f64,
-}
-
-impl Finding {
-    fn is_unhealthy(&self) -> bool {
-        self.shift.is_some_and(|shift| shift.sigmas().abs() >= UNHEALTHY)
+/// What stands behind a symptom comes before the symptom: saturation and errors before latency before demand.
+fn weight(signal: Signal) -> f64 {
+    match signal {
+        Signal::Saturation | Signal::Errors => 1.0,
+        Signal::Latency => 0.5,
+        Signal::Traffic => 0.25,
     }
-}
-
-fn findings(window: &IncidentWindow) -> Vec<Finding> {
-    let correlations = correlations(window);
-    let finding = |(i, metric): (usize, &Metric)| {
-        let (reference, incident) = halves(metric, window.onset_row);
-        let shift = Shift::between(reference, incident);
-        let score = shift.map_or(0.0, |shift| directed(shift.sigmas()));
-        Finding { shift, correlation: correlations.as_ref().map(|all| all[i]), score }
-    };
-    window.metrics.iter().enumerate().map(finding).collect()
-}
-
-fn directed(sigmas: f64) -> f64 {
-    if sigmas >= 0.0 { sigmas } else { -WEIGHT_OF_FALL * sigmas }
-}
-
-/// Reference and incident rows of a metric, whatever its length.
-fn halves(metric: &Metric, onset_row: usize) -> (&[f64], &[f64]) {
-    metric.values.split_at(onset_row.min(metric.values.len()))
-}
-
-/// Lagged correlation of every metric with the symptom over the incident and as many reference rows, where a symptom is
-/// known.
-fn correlations(window: &IncidentWindow) -> Option<Vec<Lagged>> {
-    let symptom = window.metrics.get(window.symptom?)?;
-    let rows = window.times.len();
-    let after = rows.saturating_sub(window.onset_row);
-    let start = window.onset_row.saturating_sub(after.max(30)).min(rows);
-    let mut series = Array2::zeros((rows - start, window.metrics.len()));
-    for (metric, mut column) in window.metrics.iter().zip(series.columns_mut()) {
-        column.assign(&Array1::from_vec(filled(metric, start..rows)));
-    }
-    let symptom = Array1::from_vec(filled(symptom, start..rows));
-    Some(lagged(&series, symptom.view(), MAX_LEAD))
-}
-
-/// The values of the rows with each gap filled by the value before it, or by the first there is.
-fn filled(metric: &Metric, rows: std::ops::Range<usize>) -> Vec<f64> {
-    let at = |row: usize| metric.values.get(row).copied().filter(|v| v.is_finite());
-    let mut last = rows.clone().find_map(at).unwrap_or(0.0);
-    rows.map(|row| {
-        last = at(row).unwrap_or(last);
-        last
-    })
-    .collect()
 }
 
 struct Case<'a> {
     window: &'a IncidentWindow,
     graph: CallGraph<'a>,
-    findings: Vec<Finding>,
+    measures: Vec<Measure>,
 }
 
 impl Case<'_> {
+    /// Every metric with its score, best first.
+    fn order(&self) -> Vec<(usize, f64)> {
+        let mut metrics: Vec<(usize, f64)> = self.measures.iter().map(|m| self.score(m)).enumerate().collect();
+        let name = |i: usize| (&self.window.metrics[i].service, &self.window.metrics[i].name);
+        metrics.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| name(a.0).cmp(&name(b.0))));
+        metrics
+    }
+
+    /// Size of the move, less what speaks against this metric as its origin.
+    fn score(&self, measure: &Measure) -> f64 {
+        let sigmas = measure.sigmas();
+        let size = if sigmas >= 0.0 { sigmas } else { -WEIGHT_OF_FALL * sigmas };
+        let unrelated = measure.correlation.map_or(0.0, |found| 1.0 - found.r.abs());
+        size * weight(measure.signal)
+            * (1.0 - DISCOUNT_OF_EXPLAINED * measure.explained_share())
+            * (1.0 - DISCOUNT_OF_ANOTHER_TIME * self.distance_in_time(measure))
+            * (1.0 - DISCOUNT_OF_UNRELATED * unrelated)
+    }
+
+    /// Rows between the metric's change and the onset, as a share of the incident's rows, at most 1.
+    fn distance_in_time(&self, measure: &Measure) -> f64 {
+        let rows = self.window.times.len().saturating_sub(self.window.onset_row).max(1);
+        (measure.row.abs_diff(self.window.onset_row) as f64 / rows as f64).min(1.0)
+    }
+
     /// One cause for each service, by its best metric, best first.
     fn causes(&self, metrics: &[(usize, f64)]) -> Vec<Cause> {
         let mut best: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
@@ -112,30 +84,45 @@ impl Case<'_> {
             best.entry(&self.window.metrics[*index].service).or_insert((*index, *score));
         }
         let mut services: Vec<(usize, f64)> = best.into_values().collect();
-        services.sort_by(|a, b| b.1.total_cmp(&a.1).then(Ordering::Equal));
-        services.into_iter().map(|(index, score)| self.cause(index, score)).collect()
+        services.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable: equal scores stay in order of name
+        let hops = self.graph.hops_from(self.symptom().map_or("", |metric| &metric.service));
+        let causes = services.iter().enumerate();
+        causes.map(|(at, (index, score))| self.cause(*index, *score, &hops, services.get(at + 1))).collect()
     }
 
-    fn cause(&self, index: usize, score: f64) -> Cause {
+    fn symptom(&self) -> Option<&super::Metric> {
+        self.window.metrics.get(self.window.symptom?)
+    }
+
+    fn cause(&self, index: usize, score: f64, hops: &BTreeMap<&str, usize>, next: Option<&(usize, f64)>) -> Cause {
         let metric = &self.window.metrics[index];
-        let evidence = self.evidence(index);
-        let symptom = self.window.symptom.and_then(|i| self.window.metrics.get(i));
-        let summary = words::sentence(metric, &evidence, symptom);
-        let (service, metric) = (metric.service.clone(), metric.name.clone());
-        Cause { service, metric, score, summary, doubt: String::new(), evidence }
+        let evidence = self.evidence(index, hops);
+        let summary = words::sentence(metric, &evidence, self.symptom());
+        let doubt = self.doubt(index, score, next);
+        Cause { service: metric.service.clone(), metric: metric.name.clone(), score, summary, doubt, evidence }
     }
 
-    fn evidence(&self, index: usize) -> Vec<Evidence> {
-        let (metric, finding) = (&self.window.metrics[index], &self.findings[index]);
-        let mut evidence = Vec::new();
-        if let Some(shift) = finding.shift.filter(|shift| shift.sigmas() != 0.0) {
-            evidence.push(Evidence::Shift { before: shift.before, after: shift.after, sigmas: shift.sigmas() });
-            evidence.extend(
-                self.seconds_to(row_of_change(&metric.values, &shift)).map(|seconds| Evidence::Onset { seconds }),
-            );
+    /// The strongest thing that speaks against a metric as the cause.
+    fn doubt(&self, index: usize, score: f64, next: Option<&(usize, f64)>) -> String {
+        let (metric, measure) = (&self.window.metrics[index], &self.measures[index]);
+        if let Some(explained) = measure.explained.as_ref().filter(|explained| explained.share >= 0.5) {
+            return words::explained(metric, &explained.by, explained.share);
         }
-        evidence.extend(finding.correlation.and_then(|found| self.correlation(found)));
-        evidence.extend(self.place(&metric.service));
+        match next.filter(|(_, other)| *other >= 0.5 * score && score > 0.0) {
+            Some((other, _)) => words::rival(&self.window.metrics[*other]),
+            None => String::new(),
+        }
+    }
+
+    fn evidence(&self, index: usize, hops: &BTreeMap<&str, usize>) -> Vec<Evidence> {
+        let (metric, measure) = (&self.window.metrics[index], &self.measures[index]);
+        let mut evidence = Vec::new();
+        if let Some((before, after, sigmas)) = measure.levels().filter(|(_, _, sigmas)| *sigmas != 0.0) {
+            evidence.push(Evidence::Shift { before, after, sigmas });
+            evidence.extend(self.seconds_to(measure.row).map(|seconds| Evidence::Onset { seconds }));
+        }
+        evidence.extend(measure.correlation.and_then(|found| self.correlation(found)));
+        evidence.extend(hops.get(metric.service.as_str()).map(|hops| self.place(&metric.service, *hops)));
         evidence.extend(self.nearest_change(&metric.service));
         evidence
     }
@@ -149,21 +136,20 @@ impl Case<'_> {
 
     fn correlation(&self, found: Lagged) -> Option<Evidence> {
         let onset = self.window.onset_row;
-        let lead_seconds = self.seconds_to(onset + found.lead).unwrap_or(0.0);
+        let lead_seconds = self.seconds_to(onset.saturating_add(found.lead)).unwrap_or(0.0);
         (found.r.abs() >= 0.5).then_some(Evidence::Correlation { r: found.r, lead_seconds })
     }
 
-    /// Where a service stands in the call graph, when the symptom's callers reach it.
-    fn place(&self, service: &str) -> Option<Evidence> {
-        let start = self.window.symptom.and_then(|i| self.window.metrics.get(i)).map_or("", |m| &m.service);
-        let hops = *self.graph.hops_from(start).get(service)?;
+    fn place(&self, service: &str, hops: usize) -> Evidence {
         let deepest = !self.graph.callees(service).any(|callee| self.is_unhealthy(callee));
-        Some(Evidence::Topology { hops, deepest })
+        Evidence::Topology { hops, deepest }
     }
 
+    /// Whether a service is slow or fails; that it is merely asked more or less does not count.
     fn is_unhealthy(&self, service: &str) -> bool {
-        let of_service = self.window.metrics.iter().zip(&self.findings).filter(|(m, _)| m.service == service);
-        of_service.into_iter().any(|(_, finding)| finding.is_unhealthy())
+        let of_service = self.window.metrics.iter().zip(&self.measures).filter(|(metric, _)| metric.service == service);
+        let mut troubles = of_service.map(|(_, measure)| measure).filter(|m| m.signal != Signal::Traffic);
+        troubles.any(|measure| measure.sigmas() >= UNHEALTHY)
     }
 
     fn nearest_change(&self, service: &str) -> Option<Evidence> {
@@ -197,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cause::Change;
+    use crate::cause::{Change, Metric};
     use crate::series::Timestamp;
 
     fn metric(service: &str, name: &str, values: &[f64]) -> Metric {

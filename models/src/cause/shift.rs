@@ -1,9 +1,15 @@
-//! How far the level of a metric moved, against its own usual spread.
+//! How far the level of a metric moved, against its own usual spread and against what it did before.
 
-/// Floor of the scale as a share of the reference level: a move of a tenth of the level is one sigma at most.
+/// Floor of the scale as a share of the reference level: a tenth of the level is one sigma at most.
 const FLOOR_OF_LEVEL: f64 = 0.1;
 /// Floor of the scale as a share of the largest magnitude in the window, for metrics whose reference level is near zero.
 const FLOOR_OF_RANGE: f64 = 0.01;
+/// How much of the largest excursion within the reference counts as usual.
+const SHARE_OF_EXCURSION: f64 = 0.5;
+/// Most rows over which an excursion must last.
+const EXCURSION_ROWS: usize = 5;
+/// Magnitude beyond which values are cut off, so that no difference of two overflows.
+const LARGEST: f64 = 1e150;
 
 /// A sustained move of level.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,23 +23,27 @@ pub struct Shift {
 }
 
 impl Shift {
-    /// Between the finite values of `reference` and `incident`; `None` when either has none.
+    /// Between the finite values of `reference` and `incident`, both in order of time; `None` when either has none.
     ///
-    /// Level is the median, so a single wild sample moves nothing; scale is half the distance between the 16th and the
+    /// Level is the median, so a single wild sample moves nothing. The scale is half the distance between the 16th and the
     /// 84th percentile (one standard deviation for Gaussian noise), floored by a share of the level and of the largest
-    /// magnitude, so a metric that was constant before counts without drowning the others.
+    /// magnitude, so that a metric that was constant before counts without drowning the others; plus half of the largest
+    /// excursion that a running median of the reference made in the same direction, so that what a metric did before
+    /// without harm, a warm-up or an idle service's bursts, is no news.
     #[must_use]
     pub fn between(reference: &[f64], incident: &[f64]) -> Option<Self> {
-        let mut reference = finite(reference);
-        let mut incident = finite(incident);
-        if reference.is_empty() || incident.is_empty() {
+        let mut calm = finite(reference);
+        let mut moved = finite(incident);
+        if calm.is_empty() || moved.is_empty() {
             return None;
         }
-        let largest = reference.iter().chain(&incident).fold(0.0_f64, |m, v| m.max(v.abs()));
-        let before = quantile(&mut reference, 0.5);
-        let spread = (quantile(&mut reference, 0.84) - quantile(&mut reference, 0.16)) / 2.0;
-        let scale = spread.max(FLOOR_OF_LEVEL * before.abs()).max(FLOOR_OF_RANGE * largest);
-        let after = quantile(&mut incident, 0.5);
+        let largest = calm.iter().chain(&moved).fold(0.0_f64, |m, v| m.max(v.abs()));
+        let before = quantile(&mut calm, 0.5);
+        let spread = (quantile(&mut calm, 0.84) - quantile(&mut calm, 0.16)) / 2.0;
+        let after = quantile(&mut moved, 0.5);
+        let usual = spread.max(FLOOR_OF_LEVEL * before.abs()).max(FLOOR_OF_RANGE * largest);
+        let rows = incident.len().min(EXCURSION_ROWS).min(reference.len() / 3).max(2);
+        let scale = usual + SHARE_OF_EXCURSION * excursion(reference, rows, before, after >= before);
         Some(Self { before, after, scale: if scale > 0.0 { scale } else { 1.0 } })
     }
 
@@ -42,17 +52,36 @@ impl Shift {
     pub fn sigmas(&self) -> f64 {
         (self.after / self.scale) - (self.before / self.scale)
     }
+
+    /// Size of the move in the metric's own unit, signed.
+    #[must_use]
+    pub fn size(&self) -> f64 {
+        self.after - self.before
+    }
 }
 
-/// Magnitude beyond which values are cut off, so that no difference of two overflows.
-const LARGEST: f64 = 1e150;
+/// Farthest that the median of `rows` consecutive values stood above (or below) `level`; 0 when it never did.
+fn excursion(values: &[f64], rows: usize, level: f64, above: bool) -> f64 {
+    let mut window = Vec::with_capacity(rows);
+    let mut farthest = 0.0_f64;
+    for some in values.windows(rows) {
+        window.clear();
+        window.extend(some.iter().filter(|v| v.is_finite()).map(|v| v.clamp(-LARGEST, LARGEST)));
+        if window.is_empty() {
+            continue;
+        }
+        let away = quantile(&mut window, 0.5) - level;
+        farthest = farthest.max(if above { away } else { -away });
+    }
+    farthest
+}
 
-/// The finite values of `values`.
+/// The finite values of `values`, cut off at [`LARGEST`].
 pub(super) fn finite(values: &[f64]) -> Vec<f64> {
     values.iter().filter(|v| v.is_finite()).map(|v| v.clamp(-LARGEST, LARGEST)).collect()
 }
 
-/// Quantile with linear interpolation (type 7 of Hyndman and Fan, as numpy); `values` is not empty and finite, and is
+/// Quantile with linear interpolation (type 7 of Hyndman and Fan 1996, as numpy); `values` is finite and not empty, and is
 /// reordered.
 pub(super) fn quantile(values: &mut [f64], p: f64) -> f64 {
     let at = p * (values.len() - 1) as f64;
@@ -80,10 +109,21 @@ mod tests {
     fn one_wild_sample_in_the_reference_moves_nothing() {
         let mut reference = vec![10.0; 20];
         let calm = Shift::between(&reference, &[12.0; 5]);
-        reference[0] = 1e9;
+        reference[7] = 1e9;
         let wild = Shift::between(&reference, &[12.0; 5]).unwrap();
         assert_eq!(calm.unwrap().before, wild.before);
         assert_eq!(Shift::between(&reference, &[1e9, 10.0, 10.0]).unwrap().sigmas(), 0.0);
+    }
+
+    #[test]
+    fn a_metric_that_did_the_same_before_is_less_surprising() {
+        let calm = vec![10.0; 30];
+        let mut warm_up = calm.clone();
+        warm_up[..4].fill(20.0);
+        let sigmas = |reference: &[f64]| Shift::between(reference, &[20.0; 5]).unwrap().sigmas();
+        assert!(sigmas(&warm_up) < sigmas(&calm) / 3.0);
+        let fall = Shift::between(&warm_up, &[5.0; 5]).unwrap().sigmas();
+        assert_eq!(fall, Shift::between(&calm, &[5.0; 5]).unwrap().sigmas(), "it never fell before");
     }
 
     #[test]

@@ -14,6 +14,22 @@ pub fn sentence(metric: &Metric, evidence: &[Evidence], symptom: Option<&Metric>
     format!("{first}{rest}.")
 }
 
+/// What speaks against a metric whose move a neighbour explains.
+#[must_use]
+pub fn explained(metric: &Metric, by: &str, share: f64) -> String {
+    let percent = share * 100.0;
+    format!(
+        "{} of {by} moved too, enough to explain {percent:.0} % of it; then {by} is nearer to the cause.",
+        metric.name
+    )
+}
+
+/// What speaks against the first of two suspects that are about as likely.
+#[must_use]
+pub fn rival(other: &Metric) -> String {
+    format!("{} of {} stands out almost as much; if it moved first, that is the cause.", other.name, other.service)
+}
+
 fn clause(evidence: &Evidence, metric: &Metric, symptom: Option<&Metric>) -> Option<String> {
     match evidence {
         Evidence::Shift { before, after, sigmas } => {
