@@ -31,13 +31,11 @@ impl<'a> CallGraph<'a> {
     }
 
     /// Direct callees of `service`.
-    #[must_use]
     pub fn callees(&self, service: &str) -> Services<'a, '_> {
         self.callees.get(service).into_iter().flatten().copied()
     }
 
     /// Direct callers of `service`.
-    #[must_use]
     pub fn callers(&self, service: &str) -> Services<'a, '_> {
         self.callers.get(service).into_iter().flatten().copied()
     }
