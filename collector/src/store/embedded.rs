@@ -30,10 +30,12 @@ mod labels;
 mod recover;
 mod sealer;
 mod state;
+mod verify;
 mod wire;
 mod writer;
 
 pub use config::EmbeddedConfig;
+pub use verify::{Damage, VerifyReport, repair, verify};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]

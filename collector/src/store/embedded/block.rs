@@ -108,6 +108,9 @@ impl Block {
         let damaged = |part: &str, offset| BlockError::Damaged { path: path.to_owned(), part: part.to_owned(), offset };
         let file = disk.open(path).map_err(io_error)?;
         let bytes = file.len().map_err(io_error)?;
+        if read_range(&*file, 0, HEADER.len()).map_or(true, |header| header != HEADER) {
+            return Err(damaged("the header", 0));
+        }
         let (at, len) = directory_place(&*file, bytes).ok_or_else(|| damaged("the trailer", bytes))?;
         let frame = read_range(&*file, at, len).map_err(io_error)?;
         let directory =
@@ -130,6 +133,17 @@ impl Block {
             labels.extend(parse_labels(page).ok_or_else(|| self.damaged("a page of labels", at))?);
         }
         Ok(labels)
+    }
+
+    /// The series whose chunks lie at an offset.
+    pub(super) fn series_at(&self, offset: u64) -> Option<SeriesId> {
+        let holds = |place: &&Place| (place.offset..place.offset + u64::from(place.len)).contains(&offset);
+        self.places.iter().find(holds).map(|place| place.id)
+    }
+
+    /// Where the pages of labels end and the chunks begin.
+    pub(super) fn labels_end(&self) -> u64 {
+        self.labels_end
     }
 
     /// Samples of a series with `from <= time <= to`, in ascending order of time.
@@ -306,6 +320,65 @@ impl<'d> BlockWriter<'d> {
         self.buffer.clear();
         Ok(())
     }
+}
+
+/// One thing found in the bytes of a block without its directory.
+pub(super) enum Piece<'a> {
+    Labels(Vec<(SeriesId, Labels)>),
+    Chunk(RawChunk<'a>),
+    Directory,
+    /// Bytes up to `end` that are none of these.
+    Broken {
+        end: usize,
+    },
+}
+
+/// Everything in the bytes of a block with its offset, damaged stretches included.
+pub(super) fn walk(bytes: &[u8]) -> impl Iterator<Item = (usize, Piece<'_>)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at == 0 && bytes.starts_with(HEADER) {
+            at = HEADER.len();
+        }
+        let start = at;
+        if start >= bytes.len() || is_trailer(bytes, start) {
+            return None;
+        }
+        let piece = match piece_at(bytes, start) {
+            Some((len, piece)) => {
+                at += len;
+                piece
+            }
+            None => {
+                let whole = |next: &usize| is_trailer(bytes, *next) || piece_at(bytes, *next).is_some();
+                at = (start + 1..bytes.len()).find(whole).unwrap_or(bytes.len());
+                Piece::Broken { end: at }
+            }
+        };
+        Some((start, piece))
+    })
+}
+
+fn is_trailer(bytes: &[u8], at: usize) -> bool {
+    bytes.len() - at == TRAILER_LEN && bytes.ends_with(TRAILER)
+}
+
+/// The frame at an offset, if there is a whole one. Its first bytes are looked at before its CRC is worked out.
+fn piece_at(bytes: &[u8], at: usize) -> Option<(usize, Piece<'_>)> {
+    let mut reader = Reader::new(&bytes[at..]);
+    reader.take(4)?;
+    reader.length()?;
+    if !(LABEL_PAGE..=DIRECTORY).contains(&reader.byte()?) {
+        return None;
+    }
+    let mut reader = Reader::new(&bytes[at..]);
+    let payload = reader.frame()?;
+    let piece = match payload[0] {
+        LABEL_PAGE => Piece::Labels(parse_labels(payload)?),
+        CHUNK => Piece::Chunk(parse_chunk(payload)?),
+        _ => parse_directory(payload).map(|_| Piece::Directory)?,
+    };
+    Some((reader.position(), piece))
 }
 
 /// Ending of files that are still being written; left over ones are removed at the next start.

@@ -16,7 +16,8 @@ use super::disk::{AppendFile, Disk, read_all};
 use super::labels::SeriesId;
 use super::wire::{Reader, crc_of, put_bytes, put_varint, put_zigzag};
 
-const HEADER: &[u8; 8] = b"BWJRNL01";
+/// What every segment starts with.
+pub(super) const HEADER: &[u8; 8] = b"BWJRNL01";
 const MARK: &[u8; 4] = b"\xb5\xe1\x1e\x0d";
 const RECORD_HEAD: usize = 12;
 
@@ -117,6 +118,20 @@ pub(super) struct Replay {
     pub(super) damaged: Vec<Range<usize>>,
     /// Bytes after the last good record: an unfinished write.
     pub(super) unfinished: usize,
+    /// Whether not even the header is whole: an unfinished start, or damage.
+    pub(super) headless: bool,
+}
+
+/// The bytes of a segment less what [`parse`] found damaged or unfinished in them.
+pub(super) fn without_damage(bytes: &[u8], replay: &Replay) -> Vec<u8> {
+    let mut kept = HEADER.to_vec();
+    let mut at = if replay.headless { 0 } else { HEADER.len() };
+    for stretch in &replay.damaged {
+        kept.extend_from_slice(&bytes[at..stretch.start]);
+        at = stretch.end;
+    }
+    kept.extend_from_slice(&bytes[at..bytes.len() - replay.unfinished]);
+    kept
 }
 
 /// Reads a segment, stepping over damage.
@@ -124,9 +139,10 @@ pub(super) fn replay(disk: &dyn Disk, path: &Path) -> io::Result<Replay> {
     Ok(parse(&read_all(&*disk.open(path)?)?))
 }
 
-fn parse(bytes: &[u8]) -> Replay {
-    let mut replay = Replay::default();
-    let mut at = if bytes.starts_with(HEADER) { HEADER.len() } else { 0 };
+/// What the bytes of a segment hold, whatever state they are in.
+pub(super) fn parse(bytes: &[u8]) -> Replay {
+    let mut replay = Replay { headless: !bytes.starts_with(HEADER), ..Replay::default() };
+    let mut at = if replay.headless { 0 } else { HEADER.len() };
     let mut good_until = at;
     while at < bytes.len() {
         match record_at(bytes, at).and_then(|payload| take_record(payload, &mut replay).map(|()| payload.len())) {

@@ -11,6 +11,8 @@ use super::journal::{self, Replay};
 use super::state::State;
 use super::{EmbeddedConfig, OpenError};
 
+/// The file that tells the version and what cannot change.
+pub(super) const FORMAT_FILE: &str = "FORMAT";
 const FORMAT: &str = "bellwether store 1";
 
 /// What a directory holds.
@@ -44,25 +46,32 @@ pub(super) fn recover(config: &EmbeddedConfig, disk: &dyn Disk) -> Result<Recove
     Ok(Recovered { state, head_generations, next_generation, partition_ms })
 }
 
-/// The partition span this store was made with; writes it when the store is new.
+/// The partition span of the store, which is made if there is none.
 fn format(config: &EmbeddedConfig, disk: &dyn Disk) -> Result<i64, OpenError> {
-    let path = config.path.join("FORMAT");
+    let path = config.path.join(FORMAT_FILE);
     let failed = |source| OpenError::Io { path: path.clone(), source };
-    if !path.exists() {
-        let millis = i64::try_from(config.partition.as_millis()).unwrap_or(i64::MAX).clamp(60_000, 366 * 86_400_000);
-        let temporary = path.with_extension(TEMPORARY);
-        let mut file = disk.create(&temporary).map_err(failed)?;
-        file.append(format!("{FORMAT}\npartition_ms {millis}\n").as_bytes())
-            .and_then(|()| file.sync())
-            .map_err(failed)?;
-        disk.rename(&temporary, &path).map_err(failed)?;
-        return Ok(millis);
+    let empty = ["blocks", "journal"].iter().all(|dir| disk.list(&config.path.join(dir)).is_ok_and(|l| l.is_empty()));
+    if path.exists() || !empty {
+        return partition_ms(&config.path, disk);
     }
-    let bytes = disk.open(&path).and_then(|file| read_all(&*file)).map_err(failed)?;
+    let millis = i64::try_from(config.partition.as_millis()).unwrap_or(i64::MAX).clamp(60_000, 366 * 86_400_000);
+    let temporary = path.with_extension(TEMPORARY);
+    let mut file = disk.create(&temporary).map_err(failed)?;
+    file.append(format!("{FORMAT}\npartition_ms {millis}\n").as_bytes()).and_then(|()| file.sync()).map_err(failed)?;
+    disk.rename(&temporary, &path).map_err(failed)?;
+    Ok(millis)
+}
+
+/// The partition span that the store in a directory was made with.
+pub(super) fn partition_ms(dir: &Path, disk: &dyn Disk) -> Result<i64, OpenError> {
+    let path = dir.join(FORMAT_FILE);
+    let bytes = disk.open(&path).and_then(|file| read_all(&*file));
+    let bytes = bytes.map_err(|source| OpenError::Io { path: path.clone(), source })?;
     let text = String::from_utf8_lossy(&bytes);
     let millis = text.strip_prefix(FORMAT).and_then(|rest| rest.trim().strip_prefix("partition_ms "));
-    let millis = millis.and_then(|millis| millis.parse().ok()).filter(|millis| *millis > 0);
-    millis.ok_or_else(|| OpenError::Format { path: path.clone(), detail: format!("{:?}", text.trim()) })
+    let millis = millis.and_then(|millis| millis.parse().ok()).filter(|millis| *millis >= 60_000);
+    let detail = || format!("it says {:?}, not \"{FORMAT}\" and the partition span it was made with", text.trim());
+    millis.ok_or_else(|| OpenError::Format { path: path.clone(), detail: detail() })
 }
 
 fn load_blocks(dir: &Path, disk: &dyn Disk, state: &mut State) -> Result<(), OpenError> {
@@ -74,7 +83,7 @@ fn load_blocks(dir: &Path, disk: &dyn Disk, state: &mut State) -> Result<(), Ope
             disk.remove(&path).map_err(|source| failed(&path, source))?;
         } else if let Some(name) = BlockName::parse(&path) {
             named.push((name, path));
-        } else {
+        } else if path.extension().is_none_or(|ending| ending != "damaged") {
             warn!(path = %path.display(), "passed over a file that is no block");
         }
     }
@@ -109,7 +118,8 @@ fn load_block(disk: &dyn Disk, name: BlockName, path: &Path, state: &mut State) 
     }
 }
 
-fn segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+/// Journal segments by number.
+pub(super) fn segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     let files = disk.list(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
     let generation = |path: &Path| path.file_name()?.to_str()?.strip_suffix(".log")?.parse::<u64>().ok();
     let mut segments: Vec<(u64, PathBuf)> =

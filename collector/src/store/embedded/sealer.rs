@@ -18,7 +18,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A partition with this many blocks gets them merged into one.
 const BLOCKS_TO_MERGE: usize = 8;
 /// Effort of pco, 0 to 12.
-const LEVEL: usize = 8;
+pub(super) const LEVEL: usize = 8;
+/// Most samples in a chunk: what is decoded at once for a question about a moment.
+pub(super) const POINTS_PER_CHUNK: usize = 480;
 
 /// Samples to be sealed, and the journal segments that become superfluous by it.
 pub(super) struct SealJob {
@@ -98,8 +100,7 @@ impl Sealer {
             BlockWriter::start(&*self.shared.disk, &self.shared.blocks_dir(), name, labels).map_err(failed)?;
         for id in ids {
             let points = self.points(head, id, name.partition);
-            let per_chunk = 2 * self.shared.config.samples_per_chunk.max(1) as usize;
-            writer.series(id, &points, per_chunk, LEVEL).map_err(failed)?;
+            writer.series(id, &points, POINTS_PER_CHUNK, LEVEL).map_err(failed)?;
         }
         let path = writer.finish().map_err(failed)?;
         Block::open(&*self.shared.disk, &path, name).map(|block| Some(Arc::new(block)))

@@ -10,6 +10,8 @@ use super::*;
 use crate::store::memory::MemoryStore;
 use crate::store::{Batch, laws};
 
+mod damage;
+
 /// A store in a directory of its own, gone when dropped.
 struct Scratch {
     store: EmbeddedStore,

@@ -1,0 +1,319 @@
+//! Looking for damage, byte by byte, and putting what is whole back in order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bellwether_models::series::{Labels, Timestamp};
+
+use super::block::{Block, BlockName, BlockWriter, Piece, walk};
+use super::chunk::{self, Point};
+use super::disk::{Disk, RealDisk, read_all};
+use super::head::merge;
+use super::journal::{self, HEADER, Replay};
+use super::labels::SeriesId;
+use super::recover;
+use super::sealer::{LEVEL, POINTS_PER_CHUNK};
+use super::{OpenError, lock};
+use crate::store::TimeRange;
+
+/// What a look at every byte of a store found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VerifyReport {
+    /// Files read.
+    pub files: u64,
+    /// Series named in them.
+    pub series: u64,
+    /// Samples that read back well; one that is both sealed and still in the journal counts twice.
+    pub samples: u64,
+    /// What did not, in order of file and place.
+    pub damages: Vec<Damage>,
+}
+
+/// One damaged place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// First byte of the damaged part.
+    pub offset: u64,
+    /// Which part of the file: the directory, a page of labels, a chunk, a journal record, …
+    pub part: &'static str,
+    /// The series it held, where that is known: its labels, or its number when they are lost too.
+    pub series: Option<String>,
+    /// The stretch of time from which samples are missing, as far as the neighbours tell; both ends are still there.
+    pub range: Option<TimeRange>,
+    /// What is lost by it, and what repair does.
+    pub outcome: &'static str,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, byte {}: {}", self.file.display(), self.offset, self.part)?;
+        if let Some(series) = &self.series {
+            write!(f, " of {series}")?;
+        }
+        if let Some(range) = self.range {
+            write!(f, ", samples between {} and {} ms", range.from.as_millis(), range.to.as_millis())?;
+        }
+        write!(f, ": {}", self.outcome)
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { files, series, samples, damages } = self;
+        writeln!(f, "{files} files, {series} series, {samples} samples read; {} damaged places", damages.len())?;
+        damages.iter().try_for_each(|damage| writeln!(f, "{damage}"))
+    }
+}
+
+const LOST: &str = "lost; repair drops it and keeps all the rest";
+const LOST_TO_THE_END: &str = "everything from here on is lost; repair keeps what lies before";
+const REBUILT: &str = "no sample is lost by it; repair writes it anew";
+const UNFINISHED: &str = "a write that was never acknowledged, or damage to the last one; repair cuts it off";
+
+/// Reads every byte of the store at `path` and says what is damaged. Changes nothing. Blocks.
+///
+/// # Errors
+/// [`OpenError`] when there is no store, it is in use or of another version, or the disk fails.
+pub fn verify(path: &Path) -> Result<VerifyReport, OpenError> {
+    inspect(path, false)
+}
+
+/// As [`verify`]; then writes every damaged file anew from what is whole in it. The damaged one stays beside it, with
+/// `.damaged` at the end of its name.
+///
+/// # Errors
+/// As [`verify`].
+pub fn repair(path: &Path) -> Result<VerifyReport, OpenError> {
+    inspect(path, true)
+}
+
+fn inspect(path: &Path, repair: bool) -> Result<VerifyReport, OpenError> {
+    let partition_ms = recover::partition_ms(path, &RealDisk)?;
+    let _lock = lock(path)?;
+    let blocks: Vec<(PathBuf, BlockName)> = listed(&path.join("blocks"))?
+        .into_iter()
+        .filter_map(|path| BlockName::parse(&path).map(|name| (path, name)))
+        .collect();
+    let segments = recover::segments(&path.join("journal"), &RealDisk)?;
+    let known = known_labels(&blocks, &segments)?;
+    let mut report = VerifyReport { series: known.len() as u64, ..VerifyReport::default() };
+    for (file, name) in &blocks {
+        let found = Found::read(file, *name).map_err(|source| failed(file, source))?;
+        report.files += 1;
+        report.samples += found.chunks.values().flatten().map(|run| run.len() as u64).sum::<u64>();
+        let damages = found.damages(file, *name, partition_ms, &known);
+        if repair && !damages.is_empty() {
+            found.rewrite(file, *name, &known).map_err(|source| failed(file, source))?;
+        }
+        report.damages.extend(damages);
+    }
+    for (_, file) in &segments {
+        let bytes = read(file).map_err(|source| failed(file, source))?;
+        let replay = journal::parse(&bytes);
+        report.files += 1;
+        report.samples += replay.entries.len() as u64;
+        let damages = segment_damages(file, &replay, bytes.len(), &known);
+        if repair && !damages.is_empty() {
+            rewrite_segment(file, &bytes, &replay).map_err(|source| failed(file, source))?;
+        }
+        report.damages.extend(damages);
+    }
+    Ok(report)
+}
+
+fn failed(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { path: path.to_owned(), source }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_all(&*RealDisk.open(path)?)
+}
+
+fn listed(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let files = RealDisk.list(dir).map_err(|source| failed(dir, source))?;
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+type Known = HashMap<SeriesId, Labels>;
+
+/// The labels of all series, as far as any file still tells them.
+fn known_labels(blocks: &[(PathBuf, BlockName)], segments: &[(u64, PathBuf)]) -> Result<Known, OpenError> {
+    let mut known = Known::new();
+    for (file, name) in blocks {
+        known.extend(Found::read(file, *name).map_err(|source| failed(file, source))?.labels);
+    }
+    for (_, file) in segments {
+        known.extend(journal::parse(&read(file).map_err(|source| failed(file, source))?).series);
+    }
+    Ok(known)
+}
+
+/// What can be read of a block, whether or not its directory is whole.
+#[derive(Default)]
+struct Found {
+    labels: Known,
+    chunks: BTreeMap<SeriesId, Vec<Vec<Point>>>,
+    gaps: Vec<Gap>,
+    /// Series by the offsets of their chunks; nothing when the directory is damaged.
+    opened: Option<Block>,
+    len: u64,
+}
+
+/// Bytes that are no frame, with the series and the times next to them.
+#[derive(Clone, Copy, Default)]
+struct Gap {
+    offset: u64,
+    end: u64,
+    before: Option<(SeriesId, i64)>,
+    after: Option<(SeriesId, i64)>,
+}
+
+impl Found {
+    fn read(file: &Path, name: BlockName) -> io::Result<Self> {
+        let bytes = read(file)?;
+        let mut found =
+            Self { opened: Block::open(&RealDisk, file, name).ok(), len: bytes.len() as u64, ..Self::default() };
+        let mut last = None;
+        for (offset, piece) in walk(&bytes) {
+            match piece {
+                Piece::Labels(labels) => found.labels.extend(labels),
+                Piece::Chunk(chunk) => {
+                    let Some(points) = chunk::decode(chunk.encoded) else { continue };
+                    if let Some(gap) = found.gaps.last_mut().filter(|gap| gap.after.is_none()) {
+                        gap.after = Some((chunk.id, chunk.span.0));
+                    }
+                    last = Some((chunk.id, chunk.span.1));
+                    found.chunks.entry(chunk.id).or_default().push(points);
+                }
+                Piece::Directory => {}
+                Piece::Broken { end } => {
+                    found.gaps.push(Gap { offset: offset as u64, end: end as u64, before: last, after: None });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn damages(&self, file: &Path, name: BlockName, partition_ms: i64, known: &Known) -> Vec<Damage> {
+        let mut damages: Vec<Damage> =
+            self.gaps.iter().map(|gap| self.damage_of(gap, file, name, partition_ms, known)).collect();
+        let part = "the directory";
+        if self.opened.is_none() && !damages.iter().any(|damage| damage.part == part) {
+            damages.push(Damage {
+                file: file.to_owned(),
+                offset: self.len,
+                part,
+                series: None,
+                range: None,
+                outcome: REBUILT,
+            });
+        }
+        for id in self.chunks.keys().filter(|id| !known.contains_key(id)) {
+            damages.push(Damage {
+                file: file.to_owned(),
+                offset: 0,
+                part: "the labels, and with them all samples",
+                series: Some(named(*id, known)),
+                range: None,
+                outcome: LOST,
+            });
+        }
+        damages
+    }
+
+    fn damage_of(&self, gap: &Gap, file: &Path, name: BlockName, partition_ms: i64, known: &Known) -> Damage {
+        let series = self.opened.as_ref().and_then(|block| block.series_at(gap.offset));
+        let in_labels = self.opened.as_ref().map_or(gap.before.is_none(), |block| gap.offset < block.labels_end());
+        let (part, outcome) = match () {
+            () if gap.offset == 0 => ("the header", REBUILT),
+            () if self.opened.is_none() && gap.end == self.len => ("the end of the file", LOST_TO_THE_END),
+            () if in_labels => {
+                ("a page of labels", "lost unless another file names the series; repair keeps what is named")
+            }
+            () if self.opened.is_none() => ("a chunk", LOST),
+            () if series.is_none() => ("the directory", REBUILT),
+            () => ("a chunk", LOST),
+        };
+        let series = series.or_else(|| gap.before.zip(gap.after).filter(|(b, a)| b.0 == a.0).map(|(b, _)| b.0));
+        let neighbour = |side: Option<(SeriesId, i64)>| side.filter(|(id, _)| Some(*id) == series).map(|(_, at)| at);
+        let from = neighbour(gap.before).unwrap_or(name.partition);
+        let to = neighbour(gap.after).unwrap_or(name.partition.saturating_add(partition_ms));
+        let range = TimeRange { from: Timestamp::from_millis(from), to: Timestamp::from_millis(to) };
+        Damage {
+            file: file.to_owned(),
+            offset: gap.offset,
+            part,
+            series: series.map(|id| named(id, known)),
+            range: (outcome != REBUILT).then_some(range),
+            outcome,
+        }
+    }
+
+    /// Writes the block anew with the chunks that are whole and whose series still have a name.
+    fn rewrite(&self, file: &Path, name: BlockName, known: &Known) -> io::Result<()> {
+        set_aside(file)?;
+        let dir = file.parent().unwrap_or(Path::new("."));
+        let named: Vec<_> = self.chunks.iter().filter_map(|(id, runs)| Some((*id, known.get(id)?, runs))).collect();
+        if named.is_empty() {
+            return RealDisk.remove(file).and_then(|()| RealDisk.sync_dir(dir));
+        }
+        let labels = named.iter().map(|(id, labels, _)| (*id, (*labels).clone()));
+        let mut writer = BlockWriter::start(&RealDisk, dir, name, labels)?;
+        for (id, _, runs) in named {
+            writer.series(id, &merge(runs.clone()), POINTS_PER_CHUNK, LEVEL)?;
+        }
+        writer.finish().map(drop)
+    }
+}
+
+fn named(id: SeriesId, known: &Known) -> String {
+    known.get(&id).map_or_else(|| format!("series number {id}, whose labels are lost"), Labels::to_string)
+}
+
+fn segment_damages(file: &Path, replay: &Replay, len: usize, known: &Known) -> Vec<Damage> {
+    let damage = |offset: usize, part, series, outcome| Damage {
+        file: file.to_owned(),
+        offset: offset as u64,
+        part,
+        series,
+        range: None,
+        outcome,
+    };
+    let mut damages = Vec::new();
+    if replay.headless {
+        damages.push(damage(0, "the header of the journal", None, REBUILT));
+    }
+    let records = replay.damaged.iter().filter(|stretch| !replay.headless || stretch.end > HEADER.len());
+    damages.extend(records.map(|stretch| damage(stretch.start, "a journal record", None, LOST)));
+    if replay.unfinished > 0 {
+        damages.push(damage(len - replay.unfinished, "the end of the journal", None, UNFINISHED));
+    }
+    let mut nameless: Vec<SeriesId> =
+        replay.entries.iter().map(|e| e.id).filter(|id| !known.contains_key(id)).collect();
+    nameless.sort_unstable();
+    nameless.dedup();
+    damages
+        .extend(nameless.into_iter().map(|id| damage(0, "the samples in later records", Some(named(id, known)), LOST)));
+    damages
+}
+
+/// Writes a journal segment anew without its damaged bytes.
+fn rewrite_segment(file: &Path, bytes: &[u8], replay: &Replay) -> io::Result<()> {
+    set_aside(file)?;
+    let temporary = file.with_extension(super::block::TEMPORARY);
+    let mut anew = RealDisk.create(&temporary)?;
+    anew.append(&journal::without_damage(bytes, replay))?;
+    anew.sync()?;
+    RealDisk.rename(&temporary, file)
+}
+
+/// Keeps the damaged file under another name.
+fn set_aside(file: &Path) -> io::Result<()> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".damaged");
+    std::fs::copy(file, PathBuf::from(name)).map(drop)
+}
