@@ -1,0 +1,120 @@
+//! PromQL against the real Prometheus: the same samples, the same questions, the same answers.
+
+mod promql {
+    pub mod compare;
+    pub mod data;
+    pub mod expressions;
+}
+mod support;
+
+use std::sync::Arc;
+
+use bellwether_collector::query::{Engine, EngineConfig, http::router};
+use bellwether_collector::store::memory::MemoryStore;
+use bellwether_collector::store::{SeriesSamples, Store};
+use promql::compare::Answer;
+use promql::{data, expressions};
+use serde_json::Value;
+use support::{Peer, Program, remote_write, require_peer};
+
+/// Both servers, and what to ask them with.
+struct Pair {
+    client: reqwest::Client,
+    ours: String,
+    theirs: String,
+    _peer: Peer,
+}
+
+/// One way to ask.
+enum Question {
+    Instant(&'static str),
+    Range { start: i64, end: i64, step: &'static str },
+}
+
+impl Pair {
+    /// Both with the same samples, sent to the peer in order of time, as a scrape would.
+    async fn with(series: Vec<SeriesSamples>) -> Self {
+        let peer = Peer::prometheus("global: {evaluation_interval: 1m}\n");
+        let client = support::http::client();
+        let store = MemoryStore::default();
+        for batch in in_order_of_time(&series) {
+            remote_write::send(&client, &peer.url("/api/v1/write"), &batch).await;
+            let appended = store.append(batch).await.expect("the store takes the batch");
+            assert!(appended.refused.is_empty(), "{:?}", appended.refused);
+        }
+        let engine = Engine::new(Arc::new(store), EngineConfig::default());
+        let ours = support::http::serve(router(engine)).await;
+        Self { client, ours, theirs: peer.url(""), _peer: peer }
+    }
+
+    async fn ask(&self, server: &str, expression: &str, question: &Question) -> Answer {
+        let (path, mut form) = ("/api/v1/query", vec![("query", expression.to_owned())]);
+        let path = match question {
+            Question::Instant(time) => {
+                form.push(("time", (*time).to_owned()));
+                path
+            }
+            Question::Range { start, end, step } => {
+                form.extend([("start", start.to_string()), ("end", end.to_string()), ("step", (*step).to_owned())]);
+                "/api/v1/query_range"
+            }
+        };
+        let answer = self.client.post(format!("{server}{path}")).form(&form).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        Answer::read(status, &answer.json::<Value>().await.expect("JSON"))
+    }
+
+    async fn difference(&self, expression: &str, question: &Question) -> (Option<String>, bool) {
+        let ours = self.ask(&self.ours, expression, question).await;
+        let theirs = self.ask(&self.theirs, expression, question).await;
+        let ordered = matches!(question, Question::Instant(_)) && expression.starts_with("sort");
+        (ours.difference(&theirs, ordered), theirs.holds_numbers())
+    }
+}
+
+/// Batches of ten minutes, so that no series is far ahead of another.
+fn in_order_of_time(series: &[SeriesSamples]) -> Vec<Vec<SeriesSamples>> {
+    let times = || series.iter().flat_map(|one| one.samples.iter().map(|sample| sample.at.as_millis()));
+    let (Some(first), Some(last)) = (times().min(), times().max()) else { return Vec::new() };
+    let batch = |start: i64| {
+        let part = |one: &SeriesSamples| SeriesSamples {
+            labels: one.labels.clone(),
+            samples: one
+                .samples
+                .iter()
+                .filter(|s| (start..start + 600_000).contains(&s.at.as_millis()))
+                .copied()
+                .collect(),
+        };
+        series.iter().map(part).filter(|one| !one.samples.is_empty()).collect()
+    };
+    (0..).map(|i| first + i * 600_000).take_while(|start| *start <= last).map(batch).collect()
+}
+
+const FIRST: i64 = data::START / 1000;
+const QUESTIONS: [Question; 5] = [
+    Question::Instant("1700002500"),
+    Question::Instant("1700004117.25"),
+    Question::Instant("1700006890"),
+    Question::Range { start: FIRST - 300, end: FIRST + 7600, step: "60" },
+    Question::Range { start: FIRST + 1007, end: FIRST + 5000, step: "37s" },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_expression_has_the_answer_of_prometheus() {
+    require_peer!(Program::Prometheus);
+    let pair = Pair::with(data::series()).await;
+    let expressions = expressions::all();
+    let (mut differences, mut with_numbers) = (Vec::new(), 0);
+    for expression in &expressions {
+        let mut numbers = false;
+        for (index, question) in QUESTIONS.iter().enumerate() {
+            let (difference, holds_numbers) = pair.difference(expression, question).await;
+            numbers |= holds_numbers;
+            differences.extend(difference.map(|difference| format!("{expression}   [{index}] {difference}")));
+        }
+        with_numbers += usize::from(numbers);
+    }
+    assert!(differences.is_empty(), "{} of {}:\n{}", differences.len(), expressions.len(), differences.join("\n"));
+    assert!(with_numbers >= 500, "only {with_numbers} of {} expressions had numbers to compare", expressions.len());
+}
