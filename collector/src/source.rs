@@ -1,6 +1,7 @@
 //! Where samples come from: scrapes, remote write, line protocol, this machine.
 
 pub mod exposition;
+pub mod host;
 pub mod line_protocol;
 pub mod push;
 pub mod relabel;
