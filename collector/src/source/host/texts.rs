@@ -153,7 +153,7 @@ fn mount(line: &str) -> Option<Mount> {
     let (fstype, options) = (words.next()?, words.next()?);
     let below =
         |passed: &&str| mountpoint.strip_prefix(*passed).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if PASSED_FSTYPES.contains(&fstype) || PASSED_MOUNTPOINTS.iter().any(|passed| below(passed)) {
+    if PASSED_FSTYPES.contains(&fstype) || PASSED_MOUNTPOINTS.iter().any(below) {
         return None;
     }
     let read_only = options.split(',').any(|option| option == "ro");
