@@ -19,7 +19,7 @@ pub struct Config {
     pub backends: Vec<Backend>,
     /// What is no workload but takes part in calls (databases, queues, services of others), so that causes can be
     /// followed through it. Default none.
-    pub services: Vec<Service>,
+    pub services: Vec<CalledService>,
     /// How anomalies become incidents.
     pub detection: DetectionConfig,
 }
@@ -27,7 +27,7 @@ pub struct Config {
 /// Something that is called, and may call in its turn, without being scaled.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Service {
+pub struct CalledService {
     /// The value of the service label of its series. Required.
     pub name: String,
     /// Workloads or services it calls. Default none.
@@ -60,8 +60,6 @@ pub struct Backend {
     pub name: String,
     /// PromQL for the load it carries, one series. Required.
     pub load: String,
-    /// The load it can carry, in units of `load`. Required, above zero.
-    pub capacity: f64,
     /// How its load is forecast.
     pub forecast: ForecastConfig,
 }
@@ -197,7 +195,8 @@ fn grid(step: Duration) -> Step {
     Step::from_millis(millis).unwrap_or(Step::from_secs(1))
 }
 
-fn steps_in(span: Duration, step: Step) -> usize {
+/// Whole steps in a span.
+pub(crate) fn steps_in(span: Duration, step: Step) -> usize {
     usize::try_from(span.as_millis() / u128::from(step.as_millis().unsigned_abs())).unwrap_or(usize::MAX)
 }
 
@@ -272,7 +271,6 @@ impl Workload {
 impl Backend {
     fn check(&self, at: &str, faults: &mut Faults) {
         faults.query(format!("{at}.load"), &self.load);
-        faults.range(self.capacity.is_finite() && self.capacity > 0.0, format!("{at}.capacity"), "a number above zero");
         self.forecast.check(&format!("{at}.forecast"), faults);
     }
 }
@@ -371,13 +369,13 @@ mod tests {
             },
             ..checkout()
         };
-        let backend = Backend { name: "a".to_owned(), load: "up".to_owned(), capacity: f64::NAN, ..Backend::default() };
+        let backend = Backend { name: "a".to_owned(), load: "up{".to_owned(), ..Backend::default() };
         let config = Config { workloads: vec![checkout(), broken], backends: vec![backend], ..Config::default() };
         let said: Vec<String> = config.faults().iter().map(ToString::to_string).collect();
         for place in ["workloads[1].demand", "workloads[1].symptoms[1]", "workloads[1].forecast.horizon"] {
             assert!(said.iter().any(|s| s.starts_with(place)), "{place} in {said:?}");
         }
-        assert!(said.iter().any(|s| s.starts_with("backends[0].capacity")));
+        assert!(said.iter().any(|s| s.starts_with("backends[0].load")));
         assert!(said.contains(&r#"workloads[1].name "checkout" is there already; names must differ"#.to_owned()));
         assert_eq!(said.len(), 5);
     }

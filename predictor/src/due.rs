@@ -57,14 +57,14 @@ impl Due {
         self.entries.retain(|name, _| keep(name));
     }
 
-    /// Makes the next look at `name` a refit.
-    pub fn refit_soon(&mut self, name: &str) {
+    /// Makes the next look at `name` a refit, behind those that waited longer.
+    pub fn refit_next(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
-            entry.refit_at = Timestamp::MIN;
+            entry.refit_at = entry.look_at;
         }
     }
 
-    /// Tells that `name` was fitted at `now` on a history that spans `span` (zero when it could not be fitted).
+    /// Tells that a fit of `name` was tried at `now` on a history that spans `span`.
     ///
     /// A short history is fitted again when it has grown by a quarter; a long one after the refit interval, at a phase
     /// of its own so that series added together are not all fitted together.
@@ -170,6 +170,16 @@ mod tests {
         due.fitted("a", at(0), Duration::ZERO);
         assert!(!due.poll(at(599), 8)[0].refit);
         assert!(due.poll(at(600), 8)[0].refit);
+    }
+
+    #[test]
+    fn a_fit_that_found_no_data_waits_for_the_next_look() {
+        let mut due = Due::default();
+        due.add("a", MINUTE);
+        due.poll(at(0), 8);
+        due.refit_next("a");
+        assert_eq!(due.poll(at(59), 8), []);
+        assert!(due.poll(at(60), 8)[0].refit);
     }
 
     #[test]

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_models::cause::{IncidentWindow, Metric};
-use bellwether_models::series::{Labels, METRIC_NAME, Timestamp, Window};
+use bellwether_models::series::{Labels, METRIC_NAME, Step, Timestamp, Window};
 
 use crate::config::Config;
 
 /// Who calls whom, as far as the configuration tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Topology {
+pub struct CallMap {
     callees: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl Topology {
+impl CallMap {
     /// The calls named by the workloads and services of `config`.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -26,15 +26,23 @@ impl Topology {
         Self { callees }
     }
 
-    /// `service` and all it calls, directly or through others, nearest first.
+    /// Every call, as `(caller, callee)`.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.callees
+            .iter()
+            .flat_map(|(caller, callees)| callees.iter().map(move |callee| (caller.as_str(), callee.as_str())))
+    }
+
+    /// `services` and all they call, directly or through others, nearest first.
     #[must_use]
-    pub fn reach(&self, service: &str) -> Vec<String> {
-        let mut reached = vec![service.to_owned()];
-        let mut seen: BTreeSet<&str> = BTreeSet::from([service]);
+    pub fn reach<'a>(&self, services: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let mut reached: Vec<String> =
+            services.into_iter().filter(|service| seen.insert((*service).to_owned())).map(str::to_owned).collect();
         let mut next = 0;
         while let Some(caller) = reached.get(next).cloned() {
             let callees = self.callees.get(&caller).into_iter().flatten();
-            reached.extend(callees.filter(|callee| seen.insert(callee)).cloned());
+            reached.extend(callees.filter(|callee| seen.insert((*callee).clone())).cloned());
             next += 1;
         }
         reached
@@ -42,10 +50,10 @@ impl Topology {
 
     /// The calls among `services`, as `(caller, callee)`.
     #[must_use]
-    pub fn calls_among(&self, services: &[String]) -> Vec<(String, String)> {
-        let among: BTreeSet<&String> = services.iter().collect();
-        let all = self.callees.iter().flat_map(|(caller, callees)| callees.iter().map(move |callee| (caller, callee)));
-        all.filter(|(a, b)| among.contains(a) && among.contains(b)).map(|(a, b)| (a.clone(), b.clone())).collect()
+    pub fn among(&self, services: &[String]) -> Vec<(String, String)> {
+        let among: BTreeSet<&str> = services.iter().map(String::as_str).collect();
+        let calls = self.all().filter(|(caller, callee)| among.contains(caller) && among.contains(callee));
+        calls.map(|(caller, callee)| (caller.to_owned(), callee.to_owned())).collect()
     }
 }
 
@@ -60,29 +68,44 @@ pub struct Suspect {
     pub window: Window,
 }
 
-/// What to ask the ranker: `suspects` and the symptom's own series on one grid, reference first, incident from `onset`
-/// on. Counters become rates per second; bucket series, our own and silent ones are left out.
+/// The points of time at which an incident is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// The first.
+    pub start: Timestamp,
+    /// Distance between them.
+    pub step: Step,
+    /// How many.
+    pub len: usize,
+}
+
+/// What to ask the ranker: `suspects` and the symptom's own series where it is known, reference first, incident from
+/// `onset` on. Counters become rates per second; bucket series, our own, silent ones and those off the grid are left
+/// out.
 #[must_use]
 pub fn question(
     onset: Timestamp,
-    symptom: Suspect,
+    grid: Grid,
+    symptom: Option<Suspect>,
     mut suspects: Vec<Suspect>,
     calls: Vec<(String, String)>,
 ) -> IncidentWindow {
-    let grid = symptom.window.clone();
-    let times: Vec<Timestamp> = (0..grid.len()).map(|i| grid.time_of(i)).collect();
-    suspects.retain(|s| is_evidence(s) && s.window.start == grid.start && s.window.len() == grid.len());
-    let at = match suspects.iter().position(|s| s.labels == symptom.labels) {
-        Some(at) => at,
-        None => {
-            suspects.push(symptom);
-            suspects.len() - 1
-        }
-    };
+    let times: Vec<Timestamp> = (0..grid.len).map(|i| grid.start + grid.step.times(i)).collect();
+    suspects.retain(|suspect| is_evidence(suspect) && suspect.window.len() == grid.len);
+    let symptom = symptom.map(|symptom| place(symptom, &mut suspects));
     let names = distinguishing_names(&suspects);
     let metrics = suspects.into_iter().zip(names).map(|(suspect, name)| as_metric(suspect, name)).collect();
     let onset_row = times.partition_point(|t| *t < onset);
-    IncidentWindow { times, metrics, onset_row, symptom: Some(at), calls, ..IncidentWindow::default() }
+    IncidentWindow { times, metrics, onset_row, symptom, calls, ..IncidentWindow::default() }
+}
+
+/// Where the symptom stands among the suspects; it joins them when it is the answer to a query and no stored series.
+fn place(symptom: Suspect, suspects: &mut Vec<Suspect>) -> usize {
+    let known = suspects.iter().position(|suspect| suspect.labels == symptom.labels);
+    known.unwrap_or_else(|| {
+        suspects.push(symptom);
+        suspects.len() - 1
+    })
 }
 
 fn is_evidence(suspect: &Suspect) -> bool {
@@ -132,10 +155,8 @@ fn differing_labels<'a>(members: &[&'a Labels]) -> BTreeSet<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_models::series::Step;
-
     use super::*;
-    use crate::config::{Service, Workload};
+    use crate::config::{CalledService, Workload};
 
     fn suspect(service: &str, name: &str, instance: &str, values: &[f64]) -> Suspect {
         let labels = Labels::metric(name).with("service", service).with("instance", instance);
@@ -143,9 +164,13 @@ mod tests {
         Suspect { service: service.to_owned(), labels, window }
     }
 
+    fn grid(len: usize) -> Grid {
+        Grid { start: Timestamp::from_secs(0), step: Step::from_secs(60), len }
+    }
+
     #[test]
     fn dependencies_are_reached_through_others_even_in_a_circle() {
-        let calls = |name: &str, to: &[&str]| Service {
+        let calls = |name: &str, to: &[&str]| CalledService {
             name: name.to_owned(),
             depends_on: to.iter().map(ToString::to_string).collect(),
         };
@@ -158,12 +183,12 @@ mod tests {
             services: vec![calls("cart", &["db", "web"]), calls("other", &["db"])],
             ..Config::default()
         };
-        let topology = Topology::of(&config);
-        let reach = topology.reach("web");
+        let topology = CallMap::of(&config);
+        let reach = topology.reach(["web"]);
         assert_eq!(reach, ["web", "cart", "db"]);
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(topology.calls_among(&reach), [pair("cart", "db"), pair("cart", "web"), pair("web", "cart")]);
-        assert_eq!(topology.reach("unknown"), ["unknown"]);
+        assert_eq!(topology.among(&reach), [pair("cart", "db"), pair("cart", "web"), pair("web", "cart")]);
+        assert_eq!(topology.reach(["unknown"]), ["unknown"]);
     }
 
     #[test]
@@ -182,7 +207,7 @@ mod tests {
     fn a_counter_becomes_a_rate_and_a_reset_does_not_make_it_negative() {
         let counter = suspect("cart", "requests_total", "a", &[0.0, 60.0, 180.0, 30.0, f64::NAN, 90.0]);
         let symptom = suspect("cart", "latency", "a", &[1.0; 6]);
-        let window = question(Timestamp::from_secs(120), symptom, vec![counter], vec![]);
+        let window = question(Timestamp::from_secs(120), grid(6), Some(symptom), vec![counter], vec![]);
         let rates = &window.metrics[0].values;
         assert!(rates[0].is_nan() && rates[4].is_nan() && rates[5].is_nan());
         assert_eq!(rates[1..4], [1.0, 2.0, 0.5]);
@@ -201,9 +226,9 @@ mod tests {
             symptom.clone(),
         ];
         let named = |w: &IncidentWindow| w.metrics.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
-        let window = question(Timestamp::from_secs(60), symptom.clone(), others, vec![]);
+        let window = question(Timestamp::from_secs(60), grid(2), Some(symptom.clone()), others, vec![]);
         assert_eq!((named(&window), window.symptom), (vec!["cpu".to_owned(), "latency".to_owned()], Some(1)));
-        let alone = question(Timestamp::from_secs(60), symptom, vec![], vec![]);
+        let alone = question(Timestamp::from_secs(60), grid(2), Some(symptom), vec![], vec![]);
         assert_eq!((named(&alone), alone.symptom), (vec!["latency".to_owned()], Some(0)));
     }
 }

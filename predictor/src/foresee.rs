@@ -4,24 +4,12 @@
 
 use std::time::Duration;
 
-use bellwether_models::forecast::{FitError, Fitted, Quantile};
-use bellwether_models::outlook::{Foresight, ModelScore, Observed};
+use bellwether_models::forecast::auto::{Combination, Foreseen, Live};
+use bellwether_models::forecast::{FitError, Fitted, Forecaster, Quantile};
+use bellwether_models::outlook::{Foresight, Observed};
 use bellwether_models::series::{Timestamp, Window};
 
-use crate::config::ForecastConfig;
-
-/// A model that has learnt a history, with the contest it won.
-pub struct Learnt {
-    /// The model, fed up to the newest point.
-    pub model: Box<dyn Fitted + Send>,
-    /// Its name.
-    pub name: String,
-    /// The models compared, best first.
-    pub scores: Vec<ModelScore>,
-}
-
-/// Learns from a history without leading gaps.
-pub type Learn = fn(&Window, &ForecastConfig) -> Result<Learnt, FitError>;
+use crate::config::{ForecastConfig, steps_in};
 
 /// Why nothing is said of what is to come.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -93,7 +81,7 @@ pub struct Wanted {
 /// What is known of one series.
 pub struct Foreseer {
     config: ForecastConfig,
-    knowledge: Result<Learnt, Abstention>,
+    knowledge: Result<Live, Abstention>,
     through: Timestamp,
     newest: Option<Observed>,
 }
@@ -111,22 +99,26 @@ impl Foreseer {
         &self.config
     }
 
-    /// The points to read at `now`: the whole history for a refit or when too much was missed, otherwise what is new.
+    /// The points to read at `now`: the whole history for a refit, or when a model missed more than that; otherwise what
+    /// is new. Without a model only what tells the present matters.
     #[must_use]
     pub fn wants(&self, now: Timestamp, refit: bool) -> Wanted {
         let (step, most) = (self.config.grid(), self.config.history_steps());
         let last = now.floor_to(step);
         let missed = last.as_millis().saturating_sub(self.through.as_millis()) / step.as_millis();
+        let ending_now = |len: usize, history| Wanted { start: last - step.times(len.saturating_sub(1)), len, history };
         match usize::try_from(missed) {
-            Ok(len) if !refit && len <= most && self.knowledge.is_ok() => {
-                Wanted { start: self.through + step.times(1), len, history: false }
-            }
-            _ => Wanted { start: last - step.times(most - 1), len: most, history: true },
+            Ok(len) if !refit && len <= most => ending_now(len, false),
+            _ if refit || self.knowledge.is_ok() => ending_now(most, true),
+            _ => ending_now(steps_in(self.config.stale_after(), step).max(1), false),
         }
     }
 
-    /// Takes in what was [wanted](Self::wants); gives the span of the history when it was learnt anew.
-    pub fn take_in(&mut self, wanted: Wanted, window: &Window, learn: Learn) -> Option<Duration> {
+    /// Takes in what was [wanted](Self::wants); gives the span of the history when learning was tried.
+    pub fn take_in(&mut self, wanted: Wanted, window: &Window) -> Option<Duration> {
+        if window.is_empty() {
+            return None;
+        }
         self.remember_newest(window, wanted.history);
         self.through = window.end() - window.step.times(1);
         if !wanted.history {
@@ -136,9 +128,15 @@ impl Foreseer {
         let known = since_first_observation(window);
         self.knowledge = match known.is_empty() {
             true => Err(Abstention::NoData { within: self.config.history }),
-            false => learn(&known, &self.config).map_err(Abstention::from),
+            false => Combination::new(self.config.horizon_steps()).fit(&known).map_err(Abstention::from),
         };
         Some(known.step.times(known.len()))
+    }
+
+    /// Forgets the model after it broke.
+    #[must_use]
+    pub fn broken(config: ForecastConfig) -> Self {
+        Self { knowledge: Err(Abstention::Broken), ..Self::new(config) }
     }
 
     /// What is to come, seen at `now`.
@@ -146,13 +144,10 @@ impl Foreseer {
     /// # Errors
     /// The [`Abstention`] when nothing can be said.
     pub fn foresee(&self, now: Timestamp) -> Result<Foresight, Abstention> {
-        let learnt = self.knowledge.as_ref().map_err(Clone::clone)?;
+        let live = self.knowledge.as_ref().map_err(Clone::clone)?;
         self.refuse_stale(now)?;
-        Ok(Foresight::Forecast {
-            forecast: learnt.model.forecast(self.config.horizon_steps(), &Quantile::STANDARD),
-            model: learnt.name.clone(),
-            scores: learnt.scores.clone(),
-        })
+        let Foreseen { forecast, model, scores } = live.foresee(self.config.horizon_steps(), &Quantile::STANDARD);
+        Ok(Foresight::Forecast { forecast, model, scores })
     }
 
     /// The newest observation, unless it is stale at `now`.
@@ -168,8 +163,8 @@ impl Foreseer {
     }
 
     fn follow(&mut self, window: &Window) {
-        if let Ok(learnt) = &mut self.knowledge {
-            window.values.iter().for_each(|value| learnt.model.update(*value));
+        if let Ok(live) = &mut self.knowledge {
+            window.values.iter().for_each(|value| live.update(*value));
         }
     }
 
@@ -190,46 +185,15 @@ fn since_first_observation(window: &Window) -> Window {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_models::forecast::{Forecast, Horizon};
     use bellwether_models::series::Step;
 
     use super::*;
-
-    /// Repeats the last value it saw; counts what it was told.
-    struct LastValue {
-        next: Timestamp,
-        step: Step,
-        value: f64,
-    }
-
-    impl Fitted for LastValue {
-        fn forecast(&self, horizon: Horizon, levels: &[Quantile]) -> Forecast {
-            let path = vec![self.value; horizon.steps()];
-            let quantiles = vec![path.clone(); levels.len()];
-            Forecast { start: self.next, step: self.step, mean: path, levels: levels.to_vec(), quantiles }
-        }
-        fn update(&mut self, value: f64) {
-            self.next = self.next + self.step.times(1);
-            if value.is_finite() {
-                self.value = value;
-            }
-        }
-    }
-
-    fn learn(history: &Window, _: &ForecastConfig) -> Result<Learnt, FitError> {
-        if history.len() < 3 {
-            return Err(FitError::TooShort { have: history.len(), need: 3 });
-        }
-        let value = *history.values.last().unwrap();
-        let model = Box::new(LastValue { next: history.end(), step: history.step, value });
-        Ok(Learnt { model, name: "last".to_owned(), scores: vec![] })
-    }
 
     const STEP: Step = Step::from_secs(60);
 
     fn config() -> ForecastConfig {
         ForecastConfig {
-            history: Duration::from_secs(600),
+            history: Duration::from_secs(1200),
             horizon: Duration::from_secs(120),
             stale_after: Duration::from_secs(180),
             ..ForecastConfig::default()
@@ -243,28 +207,29 @@ mod tests {
 
     fn told(foreseer: &mut Foreseer, now: i64, refit: bool, value: impl Fn(i64) -> f64) -> Wanted {
         let wanted = foreseer.wants(Timestamp::from_secs(now), refit);
-        foreseer.take_in(wanted, &read(wanted, value), learn);
+        foreseer.take_in(wanted, &read(wanted, value));
         wanted
     }
 
     #[test]
     fn the_history_is_read_once_and_then_only_what_is_new() {
         let mut foreseer = Foreseer::new(config());
-        let first = told(&mut foreseer, 6030, true, |t| t as f64);
-        assert_eq!(first, Wanted { start: Timestamp::from_secs(5460), len: 10, history: true });
-        let second = told(&mut foreseer, 6130, false, |t| t as f64);
+        let first = told(&mut foreseer, 6030, true, |_| 7.0);
+        assert_eq!(first, Wanted { start: Timestamp::from_secs(4860), len: 20, history: true });
+        let second = told(&mut foreseer, 6130, false, |_| 7.0);
         assert_eq!(second, Wanted { start: Timestamp::from_secs(6060), len: 2, history: false });
         let Ok(Foresight::Forecast { forecast, .. }) = foreseer.foresee(Timestamp::from_secs(6130)) else {
             panic!("no forecast")
         };
-        assert_eq!((forecast.start, forecast.mean), (Timestamp::from_secs(6180), vec![6120.0; 2]));
+        assert_eq!((forecast.start, forecast.horizon()), (Timestamp::from_secs(6180), 2));
+        assert!(forecast.mean.iter().all(|value| (value - 7.0).abs() < 1e-9), "{:?}", forecast.mean);
     }
 
     #[test]
     fn what_was_missed_for_longer_than_the_history_is_learnt_anew() {
         let mut foreseer = Foreseer::new(config());
         told(&mut foreseer, 6000, true, |_| 1.0);
-        assert!(foreseer.wants(Timestamp::from_secs(6000 + 11 * 60), false).history);
+        assert!(foreseer.wants(Timestamp::from_secs(6000 + 21 * 60), false).history);
         assert!(foreseer.wants(Timestamp::from_secs(3000), false).history, "after a step back of the clock");
     }
 
@@ -288,8 +253,18 @@ mod tests {
         told(&mut foreseer, 6000, true, |t| if t < 5900 { f64::NAN } else { 1.0 });
         assert_eq!(
             foreseer.foresee(Timestamp::from_secs(6000)),
-            Err(Abstention::Unfit(FitError::TooShort { have: 2, need: 3 }))
+            Err(Abstention::Unfit(FitError::TooShort { have: 2, need: 8 }))
         );
+    }
+
+    #[test]
+    fn without_a_model_the_present_is_still_seen() {
+        let mut foreseer = Foreseer::new(config());
+        let wanted = told(&mut foreseer, 6000, false, |t| t as f64);
+        assert_eq!((wanted.len, wanted.history), (3, false));
+        assert_eq!(foreseer.observed(Timestamp::from_secs(6000)).map(|o| o.value), Some(6000.0));
+        assert_eq!(foreseer.foresee(Timestamp::from_secs(6000)), Err(Abstention::NotFittedYet));
+        assert_eq!(told(&mut foreseer, 6060, false, |t| t as f64).len, 1);
     }
 
     #[test]
@@ -298,7 +273,7 @@ mod tests {
         assert_eq!(foreseer.foresee(Timestamp::from_secs(1)), Err(Abstention::NotFittedYet));
         told(&mut foreseer, 6000, true, |_| f64::NAN);
         let said = foreseer.foresee(Timestamp::from_secs(6000)).unwrap_err();
-        assert_eq!((said.name(), said.to_string().as_str()), ("no_data", "no demand was observed in the last 10m"));
+        assert_eq!((said.name(), said.to_string().as_str()), ("no_data", "no demand was observed in the last 20m"));
         assert_eq!(foreseer.observed(Timestamp::from_secs(6000)), None);
     }
 }

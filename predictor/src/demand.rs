@@ -1,0 +1,237 @@
+//! Outlooks of workloads and backends: what is due is read, computed and remembered.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bellwether_collector::query::Engine;
+use bellwether_models::outlook::{Foresight, Outlook};
+use bellwether_models::series::{Timestamp, Window};
+use futures::StreamExt;
+use metrics::{counter, histogram};
+use tracing::{debug, error};
+
+use crate::config::{Config, ForecastConfig};
+use crate::due::{Due, Rhythm, Work};
+use crate::foresee::{Abstention, Foreseer, Wanted};
+use crate::pool::Pool;
+use crate::read;
+
+/// Histories fitted in one tick at most: a long one takes seconds, and decisions wait for the tick. The rest wait their
+/// turn; what is observed of them is told all the same.
+const MOST_FITS_PER_TICK: usize = 4;
+/// Series read from the store at the same time.
+const READS_AT_ONCE: usize = 16;
+
+/// Whether a series is the demand of a workload or the load of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Workload,
+    Backend,
+}
+
+/// One series to foresee.
+#[derive(Clone, Debug, PartialEq)]
+struct Target {
+    kind: Kind,
+    name: String,
+    query: String,
+    replicas: Option<String>,
+    forecast: ForecastConfig,
+}
+
+impl Target {
+    fn all_of(config: &Config) -> Vec<Self> {
+        let workloads = config.workloads.iter().map(|w| Self {
+            kind: Kind::Workload,
+            name: w.name.clone(),
+            query: w.demand.clone(),
+            replicas: w.replicas.clone(),
+            forecast: w.forecast,
+        });
+        let backends = config.backends.iter().map(|b| Self {
+            kind: Kind::Backend,
+            name: b.name.clone(),
+            query: b.load.clone(),
+            replicas: None,
+            forecast: b.forecast,
+        });
+        workloads.chain(backends).collect()
+    }
+
+    fn key(&self) -> String {
+        match self.kind {
+            Kind::Workload => format!("workload {}", self.name),
+            Kind::Backend => format!("backend {}", self.name),
+        }
+    }
+
+    fn rhythm(&self) -> Rhythm {
+        Rhythm { step: self.forecast.grid(), refit_interval: self.forecast.refit_interval }
+    }
+}
+
+struct Mind {
+    target: Target,
+    /// Shared with the computation, so that a tick dropped half-way loses nothing.
+    foreseer: Arc<Mutex<Foreseer>>,
+    outlook: Option<Outlook>,
+}
+
+impl Mind {
+    fn new(target: Target) -> Self {
+        Self { foreseer: Arc::new(Mutex::new(Foreseer::new(target.forecast))), target, outlook: None }
+    }
+}
+
+/// The outlook of every workload and backend, kept up to date.
+#[derive(Default)]
+pub struct Demand {
+    due: Due,
+    minds: BTreeMap<String, Mind>,
+}
+
+impl Demand {
+    /// Takes over what `config` names; what stays the same keeps what it has learnt.
+    pub fn reconfigure(&mut self, config: &Config) {
+        let targets: BTreeMap<String, Target> = Target::all_of(config).into_iter().map(|t| (t.key(), t)).collect();
+        self.minds.retain(|key, mind| targets.get(key).is_some_and(|t| keeps_its_mind(t, &mind.target)));
+        let minds = &self.minds;
+        self.due.retain(|key| minds.contains_key(key));
+        for (key, target) in targets {
+            self.due.add(&key, target.rhythm());
+            match self.minds.get_mut(&key) {
+                Some(mind) => mind.target = target,
+                None => _ = self.minds.insert(key, Mind::new(target)),
+            }
+        }
+    }
+
+    /// Brings every outlook that is due up to `now`; gives those that changed.
+    pub async fn tick(&mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Vec<&Outlook> {
+        let work = self.due.poll(now, MOST_FITS_PER_TICK);
+        let names: Vec<String> = work.iter().map(|w| w.name.clone()).collect();
+        let jobs: Vec<Job> = work.into_iter().filter_map(|work| self.job(work)).collect();
+        let done: Vec<Done> = futures::stream::iter(jobs)
+            .map(|job| job.run(now, engine, pool))
+            .buffer_unordered(READS_AT_ONCE)
+            .collect()
+            .await;
+        for done in done {
+            self.finish(done, now);
+        }
+        names.iter().filter_map(|name| self.minds.get(name)?.outlook.as_ref()).collect()
+    }
+
+    /// The newest outlooks of workloads and of backends, each in order of name.
+    #[must_use]
+    pub fn outlooks(&self) -> (Vec<Outlook>, Vec<Outlook>) {
+        let of = |kind: Kind| {
+            let minds = self.minds.values().filter(move |mind| mind.target.kind == kind);
+            minds.filter_map(|mind| mind.outlook.clone()).collect()
+        };
+        (of(Kind::Workload), of(Kind::Backend))
+    }
+
+    /// When the next series is due.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.due.next_wakeup()
+    }
+
+    fn job(&self, work: Work) -> Option<Job> {
+        let mind = self.minds.get(&work.name)?;
+        Some(Job { foreseer: Arc::clone(&mind.foreseer), target: mind.target.clone(), work })
+    }
+
+    fn finish(&mut self, done: Done, now: Timestamp) {
+        let Some(mind) = self.minds.get_mut(&done.work.name) else { return };
+        match done.fitted {
+            Some(span) => self.due.fitted(&done.work.name, now, span),
+            None if done.work.refit => self.due.refit_next(&done.work.name),
+            None => {}
+        }
+        mind.outlook = Some(done.outlook);
+    }
+}
+
+fn keeps_its_mind(new: &Target, old: &Target) -> bool {
+    new.query == old.query && new.forecast == old.forecast
+}
+
+/// One series on its way through reading and computing.
+struct Job {
+    work: Work,
+    target: Target,
+    foreseer: Arc<Mutex<Foreseer>>,
+}
+
+/// What came of a job.
+struct Done {
+    work: Work,
+    outlook: Outlook,
+    /// Span of the history, when learning was tried.
+    fitted: Option<Duration>,
+}
+
+impl Job {
+    async fn run(mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Done {
+        let replicas = match &self.target.replicas {
+            Some(query) => read::newest(engine, query, now).await,
+            None => None,
+        };
+        let (fitted, said) = match self.read(now, engine).await {
+            Ok((wanted, window)) => self.compute(wanted, window, now, pool).await,
+            Err(why) => (None, Err(why)),
+        };
+        let outlook = Outlook {
+            workload: self.target.name.clone(),
+            made_at: now,
+            demand: locked(&self.foreseer).observed(now),
+            replicas,
+            foresight: said.unwrap_or_else(|why| abstained(&self.target, &why)),
+            anomalies: Vec::new(),
+        };
+        Done { work: self.work, outlook, fitted }
+    }
+
+    async fn read(&self, now: Timestamp, engine: &Engine) -> Result<(Wanted, Window), Abstention> {
+        let wanted = locked(&self.foreseer).wants(now, self.work.refit);
+        let window = read::one_window(engine, &self.target.query, wanted, self.target.forecast.grid()).await?;
+        Ok((wanted, window))
+    }
+
+    async fn compute(&mut self, wanted: Wanted, window: Window, now: Timestamp, pool: &Pool) -> Computed {
+        let foreseer = Arc::clone(&self.foreseer);
+        if let Some(computed) = pool.run(move || compute(&mut locked(&foreseer), wanted, &window, now)).await {
+            return computed;
+        }
+        counter!("bellwether_predictor_broken_computations_total").increment(1);
+        error!(workload = %self.target.name, "forecasting broke; the model is fitted anew at the next step");
+        *locked(&self.foreseer) = Foreseer::broken(self.target.forecast);
+        self.work.refit = true;
+        (None, Err(Abstention::Broken))
+    }
+}
+
+type Computed = (Option<Duration>, Result<Foresight, Abstention>);
+
+fn compute(foreseer: &mut Foreseer, wanted: Wanted, window: &Window, now: Timestamp) -> Computed {
+    let began = Instant::now(); // for the metric alone: no result depends on it
+    let fitted = foreseer.take_in(wanted, window);
+    if fitted.is_some() {
+        histogram!("bellwether_predictor_fit_seconds").record(began.elapsed().as_secs_f64());
+    }
+    (fitted, foreseer.foresee(now))
+}
+
+fn abstained(target: &Target, why: &Abstention) -> Foresight {
+    debug!(workload = %target.name, reason = %why, "no forecast");
+    counter!("bellwether_predictor_abstentions_total", "reason" => why.name()).increment(1);
+    Foresight::Abstained { reason: why.to_string() }
+}
+
+/// Whoever panicked while holding the lock is replaced.
+fn locked(foreseer: &Mutex<Foreseer>) -> MutexGuard<'_, Foreseer> {
+    foreseer.lock().unwrap_or_else(PoisonError::into_inner)
+}

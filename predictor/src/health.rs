@@ -1,0 +1,240 @@
+//! Symptoms, incidents and causes of every workload, kept up to date.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bellwether_collector::query::{Engine, QueryError};
+use bellwether_collector::store::Batch;
+use bellwether_models::cause::{IncidentWindow, Ranking, rank};
+use bellwether_models::detect::{Anomaly, Score};
+use bellwether_models::incident::{Incident, Sighting, Topology};
+use bellwether_models::series::{Labels, Timestamp, Window};
+use futures::StreamExt;
+use metrics::{counter, gauge, histogram};
+use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
+
+use crate::config::{Config, DetectionConfig};
+use crate::evidence::{self, CallMap, Grid, Suspect};
+use crate::foresee::Wanted;
+use crate::incidents::Incidents;
+use crate::pool::Pool;
+use crate::stream::thresholds;
+use crate::symptom::Symptom;
+use crate::{publish, read};
+
+/// Symptoms read from the store at the same time.
+const READS_AT_ONCE: usize = 16;
+
+/// What is known of the symptoms of every workload, and what became of their anomalies.
+#[derive(Default)]
+pub struct Health {
+    /// Shared with the computation, so that a tick dropped half-way loses nothing.
+    symptoms: Arc<Mutex<Vec<Symptom>>>,
+    incidents: Incidents,
+    calls: CallMap,
+    topology: Topology,
+}
+
+/// What is remembered of [`Health`] over a restart.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Memory {
+    symptoms: Vec<Symptom>,
+    incidents: Incidents,
+}
+
+impl Health {
+    /// Takes up what was remembered.
+    #[must_use]
+    pub fn recall(memory: Memory) -> Self {
+        Self { symptoms: Arc::new(Mutex::new(memory.symptoms)), incidents: memory.incidents, ..Self::default() }
+    }
+
+    /// What is to be remembered.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory { symptoms: locked(&self.symptoms).clone(), incidents: self.incidents.clone() }
+    }
+
+    /// Takes over what `config` names; a symptom that stays keeps what it has learnt.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.calls = CallMap::of(config);
+        self.topology = Topology::new(self.calls.all());
+        let key = |s: &Symptom| (s.workload().to_owned(), s.query().to_owned());
+        let mut symptoms = locked(&self.symptoms);
+        let mut known: BTreeMap<(String, String), Symptom> = symptoms.drain(..).map(|s| (key(&s), s)).collect();
+        let wanted =
+            config.workloads.iter().flat_map(|w| w.symptoms.iter().map(|query| (w.name.clone(), query.clone())));
+        symptoms.extend(wanted.map(|key| known.remove(&key).unwrap_or_else(|| Symptom::new(&key.0, &key.1))));
+    }
+
+    /// When the next point of a symptom is due.
+    #[must_use]
+    pub fn next_wakeup(&self, config: &DetectionConfig) -> Option<Timestamp> {
+        locked(&self.symptoms).iter().map(|symptom| symptom.next_wakeup(config)).min()
+    }
+
+    /// Scores what is new at `now`, opens, updates and resolves incidents, and ranks their causes. Gives the newest
+    /// scores as series.
+    pub async fn tick(&mut self, now: Timestamp, config: &DetectionConfig, engine: &Engine, pool: &Pool) -> Batch {
+        let found = self.read(now, config, engine).await;
+        let (symptoms, detection) = (Arc::clone(&self.symptoms), config.clone());
+        let scored =
+            pool.run(move || score(&mut locked(&symptoms), found, &detection, now)).await.unwrap_or_else(|| {
+                counter!("bellwether_predictor_broken_computations_total").increment(1);
+                error!("scoring symptoms broke; the samples of this tick are not scored");
+                Scored::default()
+            });
+        let series = locked(&self.symptoms).iter().map(Symptom::series).sum();
+        for incident in self.incidents.observe(now, &scored.seen, &self.topology, config, series) {
+            let ranking = self.rank(&incident, now, config, engine, pool).await;
+            self.incidents.attach(&incident, ranking, now, config);
+        }
+        gauge!("bellwether_predictor_incidents_open").set(self.incidents.open().count() as f64);
+        scored.series
+    }
+
+    /// Anomalies of one workload that last.
+    #[must_use]
+    pub fn anomalies(&self, workload: &str) -> Vec<Anomaly> {
+        locked(&self.symptoms).iter().filter(|s| s.workload() == workload).flat_map(Symptom::anomalies).collect()
+    }
+
+    /// Open incidents and those resolved lately, newest onset first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.incidents.all()
+    }
+
+    async fn read(&self, now: Timestamp, config: &DetectionConfig, engine: &Engine) -> Vec<Found> {
+        let wanted: Vec<(usize, Wanted, String)> = locked(&self.symptoms)
+            .iter()
+            .enumerate()
+            .filter_map(|(index, symptom)| Some((index, symptom.wants(now, config)?, symptom.query().to_owned())))
+            .collect();
+        let reads = wanted.into_iter().map(async |(symptom, wanted, query)| {
+            let windows = read::windows(engine, &query, wanted.start, config.grid(), wanted.len).await;
+            let windows = windows.inspect_err(|error| unread(&query, &read::chain(error))).ok()?;
+            Some(Found { symptom, wanted, windows })
+        });
+        futures::stream::iter(reads).buffered(READS_AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    /// The causes of `incident`, by the series of its services and of all they call.
+    async fn rank(
+        &self,
+        incident: &Incident,
+        now: Timestamp,
+        config: &DetectionConfig,
+        engine: &Engine,
+        pool: &Pool,
+    ) -> Ranking {
+        let began = Instant::now(); // for the metric alone: no result depends on it
+        let grid = grid_around(incident, now, config);
+        let ranking = match self.question(incident, grid, config, engine).await {
+            Ok(question) => pool.run(move || rank(&question)).await.unwrap_or_else(|| silent("the ranker broke")),
+            Err(error) => silent(&format!("the store could not be asked: {}", read::chain(&error))),
+        };
+        histogram!("bellwether_predictor_rank_seconds").record(began.elapsed().as_secs_f64());
+        ranking
+    }
+
+    async fn question(
+        &self,
+        incident: &Incident,
+        grid: Grid,
+        config: &DetectionConfig,
+        engine: &Engine,
+    ) -> Result<IncidentWindow, QueryError> {
+        let services = self.calls.reach(incident.services.iter().map(String::as_str));
+        let mut suspects = Vec::new();
+        for service in &services {
+            suspects.extend(read::suspects(engine, &config.service_label, service, grid).await?);
+        }
+        let left_out = suspects.len().saturating_sub(config.max_series_per_incident);
+        suspects.truncate(config.max_series_per_incident);
+        counter!("bellwether_predictor_suspects_left_out_total").increment(left_out as u64);
+        let symptom = self.symptom_of(incident, grid, engine).await?;
+        let calls = self.calls.among(&services);
+        Ok(evidence::question(incident.onset, grid, symptom, suspects, calls))
+    }
+
+    /// The most surprising series of the workload that opened the incident.
+    async fn symptom_of(
+        &self,
+        incident: &Incident,
+        grid: Grid,
+        engine: &Engine,
+    ) -> Result<Option<Suspect>, QueryError> {
+        let Some((query, labels)) = self.greatest(incident) else { return Ok(None) };
+        let found = read::windows(engine, &query, grid.start, grid.step, grid.len).await?;
+        let of_it = found.into_iter().find(|(found, _)| *found == labels);
+        Ok(of_it.map(|(labels, window)| Suspect { service: incident.workload.clone(), labels, window }))
+    }
+
+    /// Query and labels of that series.
+    fn greatest(&self, incident: &Incident) -> Option<(String, Labels)> {
+        let mut anomalies: Vec<&Anomaly> = incident.anomalies.iter().collect();
+        anomalies.sort_by(|a, b| b.surprise.total_cmp(&a.surprise));
+        let symptoms = locked(&self.symptoms);
+        let of_workload = || symptoms.iter().filter(|s| s.workload() == incident.workload);
+        anomalies.into_iter().find_map(|anomaly| {
+            of_workload().find_map(|s| Some((s.query().to_owned(), s.labels_of(&anomaly.series)?.clone())))
+        })
+    }
+}
+
+/// The answer to one symptom's query.
+struct Found {
+    symptom: usize,
+    wanted: Wanted,
+    windows: Vec<(Labels, Window)>,
+}
+
+/// What scoring gave.
+#[derive(Default)]
+struct Scored {
+    series: Batch,
+    seen: Vec<Sighting>,
+}
+
+fn score(symptoms: &mut [Symptom], found: Vec<Found>, config: &DetectionConfig, now: Timestamp) -> Scored {
+    let thresholds = thresholds(config, symptoms.iter().map(Symptom::series).sum());
+    let mut scored = Scored::default();
+    for Found { symptom, wanted, windows } in found {
+        let Some(symptom) = symptoms.get_mut(symptom) else { continue };
+        let looked = symptom.take_in(wanted, windows, config, &thresholds);
+        counter!("bellwether_predictor_symptom_series_left_out_total").increment(looked.left_out as u64);
+        let (service, query) = (symptom.workload(), symptom.query());
+        let sighting = |anomaly| Sighting { service: service.to_owned(), symptom: true, anomaly };
+        scored.seen.extend(looked.anomalies.into_iter().map(sighting));
+        let sample = |(labels, score): &(_, Score)| publish::score_series(service, query, labels, now, score.as_unit());
+        scored.series.extend(looked.scores.iter().map(sample));
+    }
+    scored
+}
+
+/// From the reference before the onset to now, or to as long after it.
+fn grid_around(incident: &Incident, now: Timestamp, config: &DetectionConfig) -> Grid {
+    let step = config.grid();
+    let (start, end) = (incident.onset - config.reference, now.min(incident.onset + config.reference));
+    let (start, end) = (start.floor_to(step), end.floor_to(step));
+    let steps = usize::try_from((end.as_millis() - start.as_millis()) / step.as_millis()).unwrap_or(0);
+    Grid { start, step, len: steps + 1 }
+}
+
+fn silent(why: &str) -> Ranking {
+    warn!(reason = why, "no causes were ranked");
+    Ranking { abstained: Some(why.to_owned()), ..Ranking::default() }
+}
+
+fn unread(query: &str, error: &str) {
+    counter!("bellwether_predictor_symptom_read_failures_total").increment(1);
+    warn!(query, error, "could not read a symptom; it is read again at the next tick");
+}
+
+/// Whoever panicked while holding the lock left whole values behind.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,150 @@
+//! The one shell: reads the store, has it computed, writes back, publishes. It makes no choice of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_collector::ingest::Ingest;
+use bellwether_collector::query::Engine;
+use bellwether_collector::store::Batch;
+use bellwether_models::outlook::Snapshot;
+use bellwether_models::series::Timestamp;
+use metrics::counter;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::demand::Demand;
+use crate::health::{Health, Memory};
+use crate::pool::Pool;
+use crate::{publish, read, state};
+
+/// Name under which our own series enter the store.
+const ORIGIN: &str = "predictor";
+/// Name of the file of what is remembered over a restart.
+const STATE_FILE: &str = "predictor.state";
+/// Time between two writes of that file.
+const SAVE_EVERY: Duration = Duration::from_secs(300);
+
+/// Turns what the store holds into outlooks and incidents, tick by tick.
+pub struct Service {
+    config: Config,
+    engine: Engine,
+    ingest: Ingest,
+    pool: Pool,
+    demand: Demand,
+    health: Health,
+    state_file: Option<PathBuf>,
+    saved_at: Option<Timestamp>,
+    published: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Service {
+    /// A predictor over the store behind `engine`, which writes its series through `ingest`.
+    ///
+    /// What was remembered in `state_dir` is taken up; what is damaged there is left aside with a warning. Without a
+    /// folder nothing is remembered.
+    #[must_use]
+    pub fn new(config: Config, engine: Engine, ingest: Ingest, state_dir: Option<PathBuf>) -> Self {
+        let state_file = state_dir.map(|folder| folder.join(STATE_FILE));
+        let health = Health::recall(state_file.as_deref().and_then(recall).unwrap_or_default());
+        let mut service = Self {
+            config: Config::default(),
+            engine,
+            ingest,
+            pool: Pool::of_this_machine(),
+            demand: Demand::default(),
+            health,
+            state_file,
+            saved_at: None,
+            published: watch::Sender::default(),
+        };
+        service.reconfigure(config);
+        service
+    }
+
+    /// The snapshot of the last tick, and a signal at each new one.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.published.subscribe()
+    }
+
+    /// Follows another configuration from the next tick on; what stays the same keeps what it has learnt.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.demand.reconfigure(&config);
+        self.health.reconfigure(&config);
+        self.config = config;
+    }
+
+    /// When the next tick has something to do; `None` when nothing is configured. A tick at any other time is harmless.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.demand.next_wakeup().into_iter().chain(self.health.next_wakeup(&self.config.detection)).min()
+    }
+
+    /// Looks at everything that is due at `now`, and publishes what is then known.
+    ///
+    /// Whatever fails is said in the outlook it concerns; the tick itself always ends with a snapshot.
+    pub async fn tick(&mut self, now: Timestamp) -> Arc<Snapshot> {
+        counter!("bellwether_predictor_ticks_total").increment(1);
+        let news = self.demand.tick(now, &self.engine, &self.pool).await;
+        let mut batch: Batch = news.into_iter().flat_map(publish::forecast_series).collect();
+        batch.extend(self.health.tick(now, &self.config.detection, &self.engine, &self.pool).await);
+        self.write_back(batch).await;
+        if self.saved_at.is_none_or(|at| now < at || now.since(at) >= SAVE_EVERY) {
+            self.saved_at = Some(now);
+            self.save().await;
+        }
+        let snapshot = Arc::new(self.snapshot(now));
+        self.published.send_replace(Arc::clone(&snapshot));
+        snapshot
+    }
+
+    /// Writes what is to be remembered over a restart; called now and then by [`tick`](Self::tick), and to be called at
+    /// the end.
+    pub async fn save(&self) {
+        let Some(path) = self.state_file.clone() else { return };
+        let memory = self.health.memory();
+        let saved = self.pool.run(move || state::save(&path, &memory)).await;
+        if let Some(Err(error)) = saved {
+            counter!("bellwether_predictor_state_save_failures_total").increment(1);
+            warn!(error = %read::chain(&error), "could not remember the predictor's state");
+        }
+    }
+
+    fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let (mut workloads, backends) = self.demand.outlooks();
+        for outlook in &mut workloads {
+            outlook.anomalies = self.health.anomalies(&outlook.workload);
+        }
+        let incidents = self.health.incidents();
+        Snapshot { made_at: now, workloads, backends, incidents }
+    }
+
+    async fn write_back(&self, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.ingest.append(ORIGIN, batch).await {
+            Ok(receipt) => counter!("bellwether_predictor_samples_written_total").increment(receipt.written),
+            Err(error) => {
+                counter!("bellwether_predictor_write_failures_total").increment(1);
+                warn!(error = %read::chain(&error), "could not write forecasts and scores back");
+            }
+        }
+    }
+}
+
+fn recall(path: &Path) -> Option<Memory> {
+    match state::load(path) {
+        Ok(None) => None,
+        Ok(Some(memory)) => {
+            info!(path = %path.display(), "took up the predictor's state");
+            Some(memory)
+        }
+        Err(error) => {
+            warn!(error = %read::chain(&error), "left the predictor's state aside; detectors learn from the store anew");
+            None
+        }
+    }
+}

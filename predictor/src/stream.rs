@@ -1,0 +1,133 @@
+//! One series of a symptom: scored sample by sample on its own history.
+
+use std::time::Duration;
+
+use bellwether_models::detect::{Anomaly, Change, Score, Thresholds, Univariate, Watch};
+use bellwether_models::series::{Labels, Timestamp, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::config::DetectionConfig;
+
+/// A series under watch, and when it was last heard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stream {
+    watch: Watch,
+    heard: Timestamp,
+}
+
+/// What a window brought.
+#[derive(Debug, PartialEq)]
+pub struct Followed {
+    /// Score of the newest point.
+    pub score: Score,
+    /// Anomalies that were open at some time in the window, as they were last seen.
+    pub anomalies: Vec<Anomaly>,
+}
+
+impl Stream {
+    /// A series of which nothing is known yet.
+    #[must_use]
+    pub fn new(series: Labels) -> Self {
+        Self { watch: Watch::new(series, Univariate::default()), heard: Timestamp::MIN }
+    }
+
+    /// Scores every point of the window, gaps too.
+    pub fn follow(&mut self, window: &Window, thresholds: &Thresholds) -> Followed {
+        let mut followed = Followed { score: Score::NONE, anomalies: Vec::new() };
+        for (index, value) in window.values.iter().enumerate() {
+            let at = window.time_of(index);
+            if value.is_finite() {
+                self.heard = at;
+            }
+            let (score, change) = self.watch.feed(at, *value, thresholds);
+            followed.score = score;
+            followed.note(change);
+        }
+        followed
+    }
+
+    /// The anomaly that lasts.
+    #[must_use]
+    pub fn anomaly(&self) -> Option<&Anomaly> {
+        self.watch.anomaly()
+    }
+
+    /// The name under which its anomalies are known.
+    #[must_use]
+    pub fn series(&self) -> &Labels {
+        self.watch.series()
+    }
+
+    /// When it last had a value.
+    #[must_use]
+    pub fn heard(&self) -> Timestamp {
+        self.heard
+    }
+}
+
+impl Followed {
+    fn note(&mut self, change: Option<Change>) {
+        let Some(Change::Opened(anomaly) | Change::Continued(anomaly) | Change::Closed(anomaly)) = change else {
+            return;
+        };
+        self.anomalies.retain(|known| known.onset != anomaly.onset);
+        self.anomalies.push(anomaly);
+    }
+}
+
+/// When an anomaly opens, so that over `series` series the budget of false alarms holds: each of the points of a week
+/// gets its share of it (the bound of Bonferroni, which holds whatever the dependence among them).
+#[must_use]
+pub fn thresholds(config: &DetectionConfig, series: usize) -> Thresholds {
+    let usual = Thresholds::default();
+    let points = 7.0 * 86_400.0 / config.grid().as_secs_f64() * series.max(1) as f64;
+    let opens = (points / config.false_alarms_per_week).log10().max(1.0);
+    Thresholds { opens, closes: usual.closes.min(opens), quiet: lasting(config, usual.quiet) }
+}
+
+/// A span of quiet that is long enough to tell on the grid of `config`.
+#[must_use]
+pub fn lasting(config: &DetectionConfig, span: Duration) -> Duration {
+    span.max(config.grid().times(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_models::detect::synthetic::Noise;
+    use bellwether_models::series::Step;
+
+    use super::*;
+
+    fn window(from_minute: i64, values: Vec<f64>) -> Window {
+        Window { start: Timestamp::from_secs(from_minute * 60), step: Step::from_secs(60), values }
+    }
+
+    fn quiet(noise: &mut Noise, len: usize) -> Vec<f64> {
+        (0..len).map(|_| 100.0 + noise.gaussian()).collect()
+    }
+
+    #[test]
+    fn the_budget_is_shared_among_all_series_and_points() {
+        let opens = |budget: f64, series| {
+            let config = DetectionConfig { false_alarms_per_week: budget, ..DetectionConfig::default() };
+            thresholds(&config, series).opens
+        };
+        assert!((opens(1.0, 1) - 10_080f64.log10()).abs() < 1e-9);
+        assert!((opens(1.0, 100) - opens(1.0, 1) - 2.0).abs() < 1e-9);
+        assert!((opens(10.0, 1) - opens(1.0, 1) + 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_anomaly_that_came_and_went_between_two_looks_is_not_lost() {
+        let mut stream = Stream::new(Labels::metric("latency"));
+        let thresholds = thresholds(&DetectionConfig::default(), 1);
+        let mut noise = Noise::new(5);
+        assert_eq!(stream.follow(&window(0, quiet(&mut noise, 600)), &thresholds).anomalies, []);
+        let mut values = quiet(&mut noise, 60);
+        values[3] = 150.0;
+        let followed = stream.follow(&window(600, values), &thresholds);
+        assert_eq!(stream.anomaly(), None);
+        assert_eq!(followed.anomalies.len(), 1);
+        assert_eq!(followed.anomalies[0].onset, Timestamp::from_secs(603 * 60));
+    }
+}

@@ -1,0 +1,218 @@
+//! One symptom of one workload: its query gives series, and each sample of them is scored once. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bellwether_models::detect::{Anomaly, Score, Thresholds};
+use bellwether_models::series::{Labels, Timestamp, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::config::DetectionConfig;
+use crate::foresee::Wanted;
+use crate::stream::Stream;
+
+/// A symptom with what was learnt of each of its series.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Symptom {
+    workload: String,
+    query: String,
+    through: Option<Timestamp>,
+    streams: BTreeMap<Labels, Stream>,
+}
+
+/// What came of one look at a symptom.
+#[derive(Debug, Default, PartialEq)]
+pub struct Looked {
+    /// Newest score of each series.
+    pub scores: Vec<(Labels, Score)>,
+    /// Anomalies seen, those that lasted at the end of a first look only.
+    pub anomalies: Vec<Anomaly>,
+    /// Series that found no room.
+    pub left_out: usize,
+}
+
+impl Symptom {
+    /// A symptom of which nothing is known yet.
+    #[must_use]
+    pub fn new(workload: &str, query: &str) -> Self {
+        let (workload, query) = (workload.to_owned(), query.to_owned());
+        Self { workload, query, through: None, streams: BTreeMap::new() }
+    }
+
+    /// Whose symptom it is.
+    #[must_use]
+    pub fn workload(&self) -> &str {
+        &self.workload
+    }
+
+    /// What is asked of the store.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        &self.query
+    }
+
+    /// How many series are scored.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Labels in the answer to the query of the series whose anomalies are known as `name`.
+    #[must_use]
+    pub fn labels_of(&self, name: &Labels) -> Option<&Labels> {
+        self.streams.iter().find(|(_, stream)| stream.series() == name).map(|(labels, _)| labels)
+    }
+
+    /// Anomalies that last.
+    pub fn anomalies(&self) -> impl Iterator<Item = Anomaly> {
+        self.streams.values().filter_map(Stream::anomaly).cloned()
+    }
+
+    /// When there is a point that was not seen yet.
+    #[must_use]
+    pub fn next_wakeup(&self, config: &DetectionConfig) -> Timestamp {
+        self.through.map_or(Timestamp::MIN, |through| through.floor_to(config.grid()) + config.grid().times(1))
+    }
+
+    /// The points not seen yet at `now`; `None` when there are none. A first look goes back by the warm-up, and no look
+    /// goes back farther.
+    #[must_use]
+    pub fn wants(&self, now: Timestamp, config: &DetectionConfig) -> Option<Wanted> {
+        let step = config.grid();
+        let (last, most) = (now.floor_to(step), config.warm_up_steps().max(1));
+        let unseen = match self.through {
+            Some(through) => last.as_millis().saturating_sub(through.as_millis()) / step.as_millis(),
+            None => i64::MAX,
+        };
+        let len = usize::try_from(unseen).unwrap_or(0).min(most);
+        let start = last - step.times(len.saturating_sub(1));
+        (len > 0).then_some(Wanted { start, len, history: self.through.is_none() })
+    }
+
+    /// Scores the points [wanted](Self::wants). A known series that is missing has gaps.
+    pub fn take_in(
+        &mut self,
+        wanted: Wanted,
+        found: Vec<(Labels, Window)>,
+        config: &DetectionConfig,
+        thresholds: &Thresholds,
+    ) -> Looked {
+        let end = wanted.start + config.grid().times(wanted.len.saturating_sub(1));
+        self.through = Some(end);
+        let mut found: BTreeMap<Labels, Window> = found.into_iter().collect();
+        let left_out = self.admit(&found, config.max_series_per_symptom);
+        let mut looked = Looked { left_out, ..Looked::default() };
+        for (labels, stream) in &mut self.streams {
+            let window = found.remove(labels).unwrap_or_else(|| silence(wanted, config));
+            let followed = stream.follow(&window, thresholds);
+            let anomalies =
+                if wanted.history { stream.anomaly().into_iter().cloned().collect() } else { followed.anomalies };
+            looked.scores.push((labels.clone(), followed.score));
+            looked.anomalies.extend(anomalies);
+        }
+        self.streams.retain(|_, stream| stream.heard() + forgotten_after(config) >= end);
+        looked
+    }
+
+    /// Takes up new series while there is room; gives the number of those for which there was none.
+    fn admit(&mut self, found: &BTreeMap<Labels, Window>, most: usize) -> usize {
+        let speaks = |window: &Window| window.gap_share() < 1.0;
+        let new = found.iter().filter(|(labels, window)| !self.streams.contains_key(labels) && speaks(window));
+        let new: Vec<Labels> = new.map(|(labels, _)| labels.clone()).collect();
+        let room = most.saturating_sub(self.streams.len());
+        let left_out = new.len().saturating_sub(room);
+        for labels in new.into_iter().take(room) {
+            let stream = Stream::new(named(&labels, &self.query));
+            self.streams.insert(labels, stream);
+        }
+        left_out
+    }
+}
+
+/// A series without a metric's name is named by the query it came from.
+fn named(labels: &Labels, query: &str) -> Labels {
+    if labels.metric_name().is_empty() { labels.with("symptom", query) } else { labels.clone() }
+}
+
+fn silence(wanted: Wanted, config: &DetectionConfig) -> Window {
+    Window { start: wanted.start, step: config.grid(), values: vec![f64::NAN; wanted.len] }
+}
+
+/// A series that has said nothing for this long is gone for good.
+fn forgotten_after(config: &DetectionConfig) -> Duration {
+    config.warm_up.max(Duration::from_secs(86_400))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_models::series::Step;
+
+    use super::*;
+    use crate::stream::thresholds;
+
+    fn config() -> DetectionConfig {
+        DetectionConfig { warm_up: Duration::from_secs(3600), max_series_per_symptom: 2, ..DetectionConfig::default() }
+    }
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_secs(minute * 60)
+    }
+
+    fn look(symptom: &mut Symptom, minute: i64, names: &[&str]) -> Option<(Wanted, Looked)> {
+        let wanted = symptom.wants(at(minute), &config())?;
+        let window = Window { start: wanted.start, step: Step::from_secs(60), values: vec![1.0; wanted.len] };
+        let found = names.iter().map(|name| (Labels::metric(name), window.clone())).collect();
+        Some((wanted, symptom.take_in(wanted, found, &config(), &thresholds(&config(), 1))))
+    }
+
+    #[test]
+    fn each_point_is_scored_once() {
+        let mut symptom = Symptom::new("web", "latency");
+        let (first, _) = look(&mut symptom, 1000, &["a"]).expect("a first look");
+        assert_eq!(first, Wanted { start: at(941), len: 60, history: true });
+        assert_eq!(look(&mut symptom, 1000, &["a"]), None);
+        let (second, _) = look(&mut symptom, 1003, &["a"]).expect("three new points");
+        assert_eq!(second, Wanted { start: at(1001), len: 3, history: false });
+        assert_eq!(symptom.next_wakeup(&config()), at(1004));
+    }
+
+    #[test]
+    fn a_long_pause_is_looked_back_on_as_far_as_the_warm_up() {
+        let mut symptom = Symptom::new("web", "latency");
+        look(&mut symptom, 1000, &["a"]);
+        let (wanted, _) = look(&mut symptom, 5000, &["a"]).expect("new points");
+        assert_eq!(wanted, Wanted { start: at(4941), len: 60, history: false });
+    }
+
+    #[test]
+    fn series_beyond_the_bound_are_left_out_and_counted() {
+        let mut symptom = Symptom::new("web", "latency");
+        let (_, looked) = look(&mut symptom, 1000, &["a", "b", "c", "d"]).expect("a look");
+        assert_eq!((looked.left_out, symptom.series()), (2, 2));
+        let (_, looked) = look(&mut symptom, 1001, &["b", "a"]).expect("a look");
+        assert_eq!((looked.left_out, looked.scores.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_series_silent_for_a_day_makes_room() {
+        let mut symptom = Symptom::new("web", "latency");
+        look(&mut symptom, 1000, &["a", "b"]);
+        for minute in (1060..1000 + 1440).step_by(60) {
+            look(&mut symptom, minute, &["b"]);
+        }
+        assert_eq!(symptom.series(), 2);
+        look(&mut symptom, 1000 + 1500, &["b"]);
+        assert_eq!(symptom.series(), 1);
+    }
+
+    #[test]
+    fn a_series_without_a_name_is_known_by_its_query() {
+        let mut symptom = Symptom::new("web", "sum(errors)");
+        let wanted = symptom.wants(at(1000), &config()).expect("a first look");
+        let window = Window { start: wanted.start, step: Step::from_secs(60), values: vec![1.0; wanted.len] };
+        symptom.take_in(wanted, vec![(Labels::default(), window)], &config(), &thresholds(&config(), 1));
+        let name = Labels::new([("symptom", "sum(errors)")]);
+        assert_eq!(symptom.labels_of(&name), Some(&Labels::default()));
+        assert_eq!(symptom.labels_of(&Labels::default()), None);
+    }
+}
