@@ -11,6 +11,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Batch, laws};
 
 mod damage;
+mod faults;
 
 /// A store in a directory of its own, gone when dropped.
 struct Scratch {
