@@ -1,0 +1,97 @@
+//! From samples to decisions and incidents, on recorded data and a simulated clock.
+
+mod support;
+
+use std::time::Duration;
+
+use bellwether_models::duration;
+use bellwether_models::outlook::Foresight;
+use bellwether_models::series::{Labels, Timestamp};
+use bellwether_predictor::ForecastConfig;
+use bellwether_scheduler::ScaleConfig;
+use bellwether_scheduler::config::Positive;
+use bellwether_scheduler::plan::Reason;
+use support::world::{World, between, recorded};
+
+const CADENCE: Duration = Duration::from_secs(300);
+const STARTUP: Duration = Duration::from_secs(900);
+const PER_REPLICA: f64 = 50.0;
+
+fn span(text: &str) -> Duration {
+    duration::parse(text).expect("a duration")
+}
+
+fn shop() -> bellwether_predictor::Config {
+    let forecast = ForecastConfig { step: CADENCE, ..ForecastConfig::default() };
+    let workload = bellwether_predictor::Workload {
+        name: "shop".to_owned(),
+        demand: r#"sum(requests_per_second{service="shop"})"#.to_owned(),
+        forecast,
+        ..Default::default()
+    };
+    bellwether_predictor::Config { workloads: vec![workload], ..Default::default() }
+}
+
+fn shop_scaled() -> bellwether_scheduler::Config {
+    let scale = ScaleConfig {
+        max: 40,
+        capacity_per_replica: Some(Positive::try_from(PER_REPLICA).expect("a capacity")),
+        startup: STARTUP,
+        ..ScaleConfig::default()
+    };
+    let workload = bellwether_scheduler::Workload { name: "shop".to_owned(), depends_on: vec![], scale };
+    bellwether_scheduler::Config { workloads: vec![workload], cadence: CADENCE, ..Default::default() }
+}
+
+/// Replicas ordered over time, and what they would have served.
+#[derive(Default)]
+struct Fleet {
+    orders: Vec<(Timestamp, u32)>,
+}
+
+impl Fleet {
+    /// Replicas that serve at `now`: the fewest ordered at any time since a start-up time ago.
+    fn ready(&self, now: Timestamp) -> u32 {
+        let before = self.orders.iter().rev().find(|(at, _)| *at + STARTUP <= now);
+        let since = self.orders.iter().filter(|(at, _)| *at + STARTUP > now);
+        since.chain(before).map(|(_, replicas)| *replicas).min().unwrap_or(u32::MAX)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_surge_is_met_before_it_arrives() {
+    let demand = recorded("demand.csv.gz", |_| Labels::metric("requests_per_second").with("service", "shop"));
+    let ends = demand[0].samples.last().expect("samples").at;
+    let (begins, live) = (ends - span("16d"), ends - span("33h"));
+    let mut world = World::begin(live, shop(), shop_scaled()).await;
+    world.observe(live, between(&demand, begins, live)).await;
+    let (mut ours, mut reactive) = (Fleet::default(), Fleet::default());
+    let (mut short_ours, mut short_reactive, mut foresaw) = (0, 0, 0);
+    while world.now() < live + span("11h") {
+        let now = world.now() + CADENCE;
+        world.observe(now, between(&demand, now - CADENCE, now)).await;
+        let (snapshot, view) = world.tick().await;
+        let outlook = &snapshot.workloads[0];
+        assert!(matches!(outlook.foresight, Foresight::Forecast { .. }), "{:?}", outlook.foresight);
+        let observed = outlook.demand.expect("demand is known").value;
+        let decision = view.plan.of("shop").expect("a decision");
+        let (to, floor) = (decision.to.expect("a number"), decision.reactive.expect("a number"));
+        assert!(to >= floor, "{to} replicas where a reactive autoscaler runs {floor}");
+        let ahead = |reason: &Reason| matches!(reason, Reason::Forecast { replicas, .. } if *replicas > floor);
+        foresaw += usize::from(to > floor && decision.reasons.iter().any(ahead));
+        ours.orders.push((now, to));
+        reactive.orders.push((now, floor));
+        short_ours += usize::from(observed > f64::from(ours.ready(now)) * PER_REPLICA);
+        short_reactive += usize::from(observed > f64::from(reactive.ready(now)) * PER_REPLICA);
+    }
+    println!(
+        "rounds short of capacity: {short_ours} ahead of demand, {short_reactive} reactive; {foresaw} orders ahead"
+    );
+    assert!(short_reactive > 0, "the recording holds a surge that a reactive autoscaler misses");
+    assert!(short_ours < short_reactive, "{short_ours} rounds short, {short_reactive} for the reactive rule");
+    assert!(foresaw > 0);
+    assert_eq!(world.ask(r#"bellwether_desired_replicas{workload="shop"}"#).await.len(), 1);
+    let foreseen = world.ask(r#"bellwether_forecast{workload="shop",horizon_seconds="3600"}"#).await;
+    assert_eq!(foreseen.len(), 4, "one series a quantile");
+    assert!(foreseen.is_sorted(), "quantiles do not cross: {foreseen:?}");
+}

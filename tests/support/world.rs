@@ -1,0 +1,110 @@
+//! The whole system on a simulated clock: store, door, questions, foresight, decisions. Tests say what is observed and
+//! let time pass.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use bellwether_collector::ingest::{Ingest, IngestConfig};
+use bellwether_collector::query::{Engine, EngineConfig, Value};
+use bellwether_collector::store::embedded::{EmbeddedConfig, EmbeddedStore};
+use bellwether_collector::store::{Batch, SeriesSamples, SharedStore};
+use bellwether_models::outlook::Snapshot;
+use bellwether_models::series::{Labels, Sample, Timestamp};
+use bellwether_scheduler::actuate::{SeriesSink, SinkError};
+use bellwether_scheduler::service::View;
+use tempfile::TempDir;
+
+/// A running system that knows no other time than the one it is told.
+pub struct World {
+    now: Arc<AtomicI64>,
+    ingest: Ingest,
+    engine: Engine,
+    predictor: bellwether_predictor::Service,
+    scheduler: bellwether_scheduler::Service,
+    _folder: TempDir,
+}
+
+impl World {
+    /// An empty store and nothing learnt, at `now`.
+    pub async fn begin(
+        now: Timestamp,
+        predictor: bellwether_predictor::Config,
+        scheduler: bellwether_scheduler::Config,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = EmbeddedConfig { path: folder.path().join("data"), ..EmbeddedConfig::default() };
+        let store: SharedStore = Arc::new(EmbeddedStore::open(config).expect("a store"));
+        let time = Arc::new(AtomicI64::new(now.as_millis()));
+        let told = time.clone();
+        let clock = Arc::new(move || Timestamp::from_millis(told.load(Ordering::Relaxed)));
+        let ingest = Ingest::with_clock(store.clone(), IngestConfig::default(), clock);
+        let engine = Engine::new(store, EngineConfig::default());
+        let predictor = bellwether_predictor::Service::new(predictor, engine.clone(), ingest.clone(), None);
+        let sink = Arc::new(IntoStore(ingest.clone()));
+        let scheduler = bellwether_scheduler::Service::new(scheduler, sink, None).await.expect("a scheduler");
+        Self { now: time, ingest, engine, predictor, scheduler, _folder: folder }
+    }
+
+    /// What was observed until `now` comes in.
+    pub async fn observe(&self, now: Timestamp, batch: Batch) {
+        self.now.store(now.as_millis(), Ordering::Relaxed);
+        let receipt = self.ingest.append("recording", batch).await.expect("the store takes it");
+        assert_eq!(receipt.refused(), 0, "{:?}", receipt.examples);
+    }
+
+    /// Looks, foresees, decides.
+    pub async fn tick(&mut self) -> (Arc<Snapshot>, Arc<View>) {
+        let now = self.now();
+        let snapshot = self.predictor.tick(now).await;
+        let view = self.scheduler.tick(now, &snapshot).await;
+        (snapshot, view)
+    }
+
+    /// The time it was told last.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
+    /// The values that a query gives now.
+    pub async fn ask(&self, query: &str) -> Vec<f64> {
+        match self.engine.instant(query, self.now()).await.expect("a query") {
+            Value::Scalar(value) => vec![value],
+            Value::Vector(found) => found.into_iter().map(|sample| sample.value).collect(),
+            other => panic!("{query} gives {other:?}"),
+        }
+    }
+}
+
+struct IntoStore(Ingest);
+
+#[async_trait]
+impl SeriesSink for IntoStore {
+    async fn write(&self, at: Timestamp, values: Vec<(Labels, f64)>) -> Result<(), SinkError> {
+        let sample = |(labels, value)| SeriesSamples { labels, samples: vec![Sample { at, value }] };
+        let batch = values.into_iter().map(sample).collect();
+        self.0.append("scheduler", batch).await.map(drop).map_err(|error| SinkError(Box::new(error)))
+    }
+}
+
+/// A recorded table as series: every column under the labels that `name` gives it; gaps are left out.
+pub fn recorded(file: &str, name: impl Fn(&str) -> Labels) -> Vec<SeriesSamples> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/data").join(file);
+    let table = bellwether::table::read(&path).expect("a recording");
+    let samples = |values: &[f64]| {
+        let rows = table.times.iter().zip(values).filter(|(_, value)| value.is_finite());
+        rows.map(|(at, value)| Sample { at: *at, value: *value }).collect()
+    };
+    let columns = table.names.iter().zip(&table.columns);
+    columns.map(|(column, values)| SeriesSamples { labels: name(column), samples: samples(values) }).collect()
+}
+
+/// The samples after `from`, up to and including `to`.
+pub fn between(series: &[SeriesSamples], from: Timestamp, to: Timestamp) -> Batch {
+    let part = |s: &SeriesSamples| SeriesSamples {
+        labels: s.labels.clone(),
+        samples: s.samples.iter().copied().filter(|sample| sample.at > from && sample.at <= to).collect(),
+    };
+    series.iter().map(part).filter(|s| !s.samples.is_empty()).collect()
+}
