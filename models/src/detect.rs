@@ -1,8 +1,10 @@
 //! What a detector is, and what an anomaly is.
 
+mod autoregression;
 #[cfg(test)]
 mod laws;
 mod multivariate;
+mod neighbours;
 mod pace;
 mod params;
 mod run;

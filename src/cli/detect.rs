@@ -91,7 +91,7 @@ fn score(
     if let Some(train) = train {
         same_columns(table, train)?;
         for row in 0..train.times.len() {
-            rows.observe(train, row);
+            rows.train(train, row);
             tick(bar, row);
         }
     }
@@ -123,6 +123,18 @@ impl Rows {
         match width {
             1 => Self::One(Box::default()),
             _ => Self::Many(Box::new(Multivariate::new(width, Params::default())), vec![0.0; width]),
+        }
+    }
+
+    fn train(&mut self, table: &Table, row: usize) {
+        match self {
+            Self::One(detector) => {
+                detector.observe(table.times[row], table.columns[0][row]);
+            }
+            Self::Many(detector, values) => {
+                values.iter_mut().zip(&table.columns).for_each(|(value, column)| *value = column[row]);
+                detector.train(table.times[row], values);
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! Signals with known properties, seeded: what detectors are measured on when no label can be trusted.
 
+use serde::{Deserialize, Serialize};
+
 /// A seeded source of noise: the same seed gives the same numbers on every machine.
 ///
 /// Source of the generator: G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Noise(u64);
 
 impl Noise {
