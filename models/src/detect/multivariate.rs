@@ -18,7 +18,7 @@ const MEMORY: usize = 4096;
 const REFERENCES: usize = 1024;
 /// Share of the memory, its newest part, on which tails are calibrated by a fit on the older part.
 const HELD_OUT: f64 = 0.3;
-/// First fit after so many rows; the next when half as many again were seen.
+/// First fit after so many rows; the next when twice as many were seen.
 const FIRST_FIT: u64 = 64;
 /// Spans, in intervals, of the exponential means that stand for the rows before the last.
 const SPANS: [f64; 3] = [4.0, 16.0, 64.0];
@@ -200,14 +200,16 @@ impl Multivariate {
         follow(&mut self.last, &row, 1.0);
         self.quarantine(Pending { kept: Kept { order: self.seen, before, row }, evidence }, surprise, dt);
         if self.seen >= self.next_fit && self.memory.len() >= FIRST_FIT as usize / 2 {
-            let patience = (self.params.history.seconds(interval) / interval / 4.0) as u64;
-            self.next_fit = self.seen + (self.seen / 2).min(patience.max(FIRST_FIT));
             self.fit();
         }
         self.unfitted += 1;
     }
 
+    /// Fits on the memory; the next fit is due when the history has doubled, or a quarter of what is remembered has passed.
     fn fit(&mut self) {
+        let interval = self.pace.interval();
+        let patience = (self.params.history.seconds(interval) / interval / 4.0) as u64;
+        self.next_fit = self.seen + self.seen.min(patience.max(FIRST_FIT));
         self.unfitted = 0;
         self.model = Model::fit(&self.memory, &self.range, self.width, self.seen);
     }
@@ -226,14 +228,17 @@ impl Multivariate {
         }
         self.pending.push_back(pending);
         if self.pending.len() > QUARANTINE as usize || self.model.is_none() {
-            if let Some(proven) = self.pending.pop_front() {
-                let age = self.pace.interval() / self.params.history.seconds(self.pace.interval());
-                if let Some(model) = &mut self.model {
-                    model.tail.learn(proven.evidence, 1.0, (-age).exp() as f32);
-                }
-                self.remember(proven.kept);
-            }
+            self.learn_proven();
         }
+    }
+
+    fn learn_proven(&mut self) {
+        let Some(proven) = self.pending.pop_front() else { return };
+        if let Some(model) = &mut self.model {
+            let age = self.pace.interval() / self.params.history.seconds(self.pace.interval());
+            model.tail.learn(proven.evidence, 1.0, (-age).exp() as f32);
+        }
+        self.remember(proven.kept);
     }
 
     /// Keeps a row in place of a random one, so that the memory is a sample of the last `history`.
