@@ -1,63 +1,53 @@
 //! When a metric left its old level, and when the whole incident began.
 
 use super::IncidentWindow;
+use super::measure::UNHEALTHY;
 use super::shift::Shift;
 
-/// Fewest rows on either side of a split.
-const FEWEST_ROWS: usize = 3;
-/// A metric speaks for a split with at most this many squared standard deviations, so that no single one decides.
-const LOUDEST: f64 = 50.0;
-/// Rows before the alarm among which the onset is sought, as a share of all rows before it.
-const LOOK_BACK: f64 = 0.5;
+/// Share of the rows before the alarm that is taken as fault-free while the onset is still unknown.
+const SURELY_BEFORE: f64 = 0.5;
+/// Share of its move that a metric must have made to count as departed.
+const DEPARTED: f64 = 0.2;
+/// A metric speaks with its sigmas, at most this many, so that no single one decides.
+const LOUDEST: f64 = 20.0;
 
-/// Finds the first row of the incident for an alarm raised at row `alarm_row`: the split, at most at the alarm, at which
-/// most metrics change their level most.
+/// Finds the first row of the incident for an alarm raised at `alarm_row`; never after it, and `alarm_row` itself when no
+/// metric is out of order.
+///
+/// Each metric whose level after the alarm differs from its level long before is followed back from the alarm to the row
+/// at which it departed; the onset is the median of these rows, weighted by the size of the move. So changes long before
+/// (a warm-up) and after the alarm (an echo) do not count, and neither does the one metric that reads early or late.
 ///
 /// # Source
-/// Least-squares change point of each metric (Page 1954), scaled robustly and clipped, capped and added over all metrics.
+/// Weighted median after Edgeworth (1888), which bears up to half of the weight in error.
 #[must_use]
 pub fn find(window: &IncidentWindow, alarm_row: usize) -> usize {
-    let rows = window.times.len();
-    let last = alarm_row.min(rows.saturating_sub(1));
-    let first = last - ((last as f64 * LOOK_BACK) as usize).min(last.saturating_sub(FEWEST_ROWS));
-    let mut votes = vec![0.0; rows + 1];
-    for metric in &window.metrics {
-        for (vote, gain) in votes.iter_mut().zip(gains(&metric.values)) {
-            *vote += gain.min(LOUDEST);
-        }
-    }
-    (first..=last).rev().max_by(|a, b| votes[*a].total_cmp(&votes[*b])).unwrap_or(alarm_row)
+    let alarm = alarm_row.min(window.times.len().saturating_sub(1));
+    let mut departures: Vec<(usize, f64)> =
+        window.metrics.iter().filter_map(|metric| departure(&metric.values, alarm)).collect();
+    departures.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)));
+    let half = departures.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut sum = 0.0;
+    let middle = departures.iter().find(|(_, weight)| {
+        sum += weight;
+        sum >= half
+    });
+    middle.map_or(alarm, |(row, _)| *row)
 }
 
-/// For each row, how much of the variation of `values` a change of level there explains, as a squared z-score.
-fn gains(values: &[f64]) -> Vec<f64> {
-    let Some(scaled) = scaled(values) else { return Vec::new() };
-    let n = scaled.len() as f64;
-    let total: f64 = scaled.iter().sum();
-    let squares: f64 = scaled.iter().map(|v| v * v).sum();
-    let mut before = 0.0;
-    let mut gains = vec![0.0];
-    for (row, value) in scaled.iter().enumerate().take(scaled.len().saturating_sub(1)) {
-        before += value;
-        let k = (row + 1) as f64;
-        let (low, high) = (before / k, (total - before) / (n - k));
-        let noise = (squares - k * low * low - (n - k) * high * high) / n + 0.01;
-        gains.push(k * (n - k) / n * (low - high).powi(2) / noise);
-    }
-    gains
-}
-
-/// Values centred on their median, scaled by the distance of the 10th from the 90th percentile, clipped to three of it; a
-/// gap lies on the median. `None` when there is no variation.
-fn scaled(values: &[f64]) -> Option<Vec<f64>> {
-    let mut finite = super::shift::finite(values);
-    if finite.is_empty() {
-        return None;
-    }
-    let mut at = |p| super::shift::quantile(&mut finite, p);
-    let (median, spread) = (at(0.5), at(0.9) - at(0.1));
-    let scaled = |v: &f64| if v.is_finite() { ((v - median) / spread).clamp(-3.0, 3.0) } else { 0.0 };
-    (spread > 0.0).then(|| values.iter().map(scaled).collect())
+/// The row from which on, up to the alarm, `values` are away from their level long before, and the weight of the metric's
+/// word; `None` when its level after the alarm is the same.
+fn departure(values: &[f64], alarm: usize) -> Option<(usize, f64)> {
+    let first = (alarm as f64 * SURELY_BEFORE) as usize;
+    let shift = Shift::between(values.get(..first)?, values.get(alarm..)?)?;
+    let weight = shift.sigmas().abs();
+    let back = |row: &usize| {
+        let place = (values[*row] - shift.before) / shift.size();
+        !place.is_finite() || place > DEPARTED
+    };
+    let observed = |row: &usize| values[*row].is_finite();
+    let row = (first..alarm).rev().take_while(back).filter(observed).last().unwrap_or(alarm);
+    (weight >= UNHEALTHY).then_some((row, weight.min(LOUDEST)))
 }
 
 /// Row at which `values` passed from `shift.before` to `shift.after`, by the split that leaves the fewest values, weighted
@@ -86,6 +76,40 @@ pub fn row_of_change(values: &[f64], shift: &Shift) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::Metric;
+    use crate::series::Timestamp;
+
+    fn window(columns: &[Vec<f64>]) -> IncidentWindow {
+        let metric = |values: &Vec<f64>| Metric { service: "s".into(), name: "m".into(), values: values.clone() };
+        let times = (0..columns[0].len()).map(|i| Timestamp::from_secs(i as i64)).collect();
+        IncidentWindow { times, metrics: columns.iter().map(metric).collect(), ..IncidentWindow::default() }
+    }
+
+    fn step_at(row: usize) -> Vec<f64> {
+        (0..40).map(|i| if i < row { 1.0 } else { 5.0 }).collect()
+    }
+
+    #[test]
+    fn a_late_alarm_is_traced_back_past_warm_up_and_echo() {
+        let mut warm_up = vec![1.0; 40];
+        warm_up[..6].fill(9.0);
+        let window = window(&[step_at(24), step_at(24), step_at(25), step_at(31), warm_up]);
+        assert_eq!(find(&window, 30), 24);
+        assert_eq!(find(&window, 24), 24);
+    }
+
+    #[test]
+    fn a_ramp_counts_from_its_foot() {
+        let ramp: Vec<f64> = (0..40).map(|i| f64::from((i - 20).clamp(0, 10))).collect();
+        assert_eq!(find(&window(&[ramp]), 28), 23, "a fifth of the way up");
+    }
+
+    #[test]
+    fn a_calm_or_empty_window_leaves_the_onset_at_the_alarm() {
+        assert_eq!(find(&window(&[vec![1.0; 40]]), 30), 30);
+        assert_eq!(find(&IncidentWindow::default(), 30), 0);
+        assert_eq!(find(&window(&[vec![f64::NAN; 40]]), 99), 39);
+    }
 
     const UP: Shift = Shift { before: 1.0, after: 3.0, scale: 0.1 };
 
