@@ -9,7 +9,7 @@ use super::correlation::{Lagged, lagged};
 use super::graph::CallGraph;
 use super::onset::row_of_change;
 use super::shift::Shift;
-use super::signal::{Signal, best_value};
+use super::signal::{Meaning, Signal};
 use super::{IncidentWindow, Metric};
 
 /// Sigmas from which a metric counts as unhealthy.
@@ -67,8 +67,13 @@ impl Measure {
 }
 
 /// Measures every metric of the window, in order.
-pub(super) fn measures(window: &IncidentWindow, graph: &CallGraph<'_>) -> Vec<Measure> {
-    let mut all: Vec<Measure> = window.metrics.iter().map(|metric| alone(metric, window.onset_row)).collect();
+pub(super) fn measures<'w>(window: &'w IncidentWindow, graph: &CallGraph<'_>) -> Vec<Measure> {
+    let mut meanings: BTreeMap<&str, Meaning> = BTreeMap::new(); // many services share few names
+    let mut measure = |metric: &'w Metric| {
+        let meaning = *meanings.entry(&metric.name).or_insert_with(|| Meaning::of(&metric.name));
+        alone(metric, meaning, window.onset_row)
+    };
+    let mut all: Vec<Measure> = window.metrics.iter().map(&mut measure).collect();
     if let Some(correlations) = correlations(window) {
         for (measure, found) in all.iter_mut().zip(correlations) {
             measure.correlation = Some(found);
@@ -80,14 +85,14 @@ pub(super) fn measures(window: &IncidentWindow, graph: &CallGraph<'_>) -> Vec<Me
     all
 }
 
-fn alone(metric: &Metric, onset_row: usize) -> Measure {
-    let best = best_value(&metric.name, &metric.values);
+fn alone(metric: &Metric, meaning: Meaning, onset_row: usize) -> Measure {
+    let best = meaning.best_value(&metric.values);
     let troubles: Option<Vec<f64>> = best.map(|best| metric.values.iter().map(|v| best - v).collect());
     let values = troubles.as_ref().unwrap_or(&metric.values);
     let (reference, incident) = values.split_at(onset_row.min(values.len()));
     let shift = Shift::between(reference, incident);
     let row = shift.map_or(onset_row, |shift| row_of_change(values, &shift));
-    Measure { signal: Signal::of(&metric.name), shift, best, row, correlation: None, explained: None }
+    Measure { signal: meaning.signal, shift, best, row, correlation: None, explained: None }
 }
 
 /// Lagged correlation of every metric with the symptom over the incident and as many reference rows, where a symptom is
@@ -97,9 +102,9 @@ fn correlations(window: &IncidentWindow) -> Option<Vec<Lagged>> {
     let rows = window.times.len();
     let after = rows.saturating_sub(window.onset_row);
     let start = window.onset_row.saturating_sub(after.max(FEWEST_CORRELATED_ROWS)).min(rows);
-    let mut series = Array2::zeros((rows - start, window.metrics.len()));
-    for (metric, mut column) in window.metrics.iter().zip(series.columns_mut()) {
-        column.assign(&Array1::from_vec(filled(metric, start..rows)));
+    let mut series = Array2::zeros((window.metrics.len(), rows - start));
+    for (metric, mut row) in window.metrics.iter().zip(series.rows_mut()) {
+        row.assign(&Array1::from_vec(filled(metric, start..rows)));
     }
     let symptom = Array1::from_vec(filled(symptom, start..rows));
     Some(lagged(&series, symptom.view(), MAX_LEAD))

@@ -1,6 +1,6 @@
 //! All evidence fused into one order of suspects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::correlation::Lagged;
 use super::graph::CallGraph;
@@ -16,8 +16,18 @@ const DISCOUNT_OF_EXPLAINED: f64 = 0.9;
 const DISCOUNT_OF_ANOTHER_TIME: f64 = 0.9;
 /// How much less likely a metric is the cause when it does not move with the symptom at all.
 const DISCOUNT_OF_UNRELATED: f64 = 0.2;
+/// How much less likely the place is where trouble is felt, when nothing can break there.
+const DISCOUNT_OF_VANTAGE: f64 = 0.9;
+/// Scores below this are all the same to the lead of the first suspect.
+const LEAST_SCORE: f64 = 0.3;
+/// Coefficients of the confidence.
+const INTERCEPT: f64 = -3.097;
+/// See [`INTERCEPT`].
+const WEIGHT_OF_LEAD: f64 = 0.552;
+/// See [`INTERCEPT`].
+const WEIGHT_OF_SIZE: f64 = 0.899;
 /// Below this confidence the ranker says that it would rather not say.
-const ABSTAIN_BELOW: f64 = 0.35;
+const ABSTAIN_BELOW: f64 = 0.5;
 
 /// Ranks every metric and every service of `window` by how likely it is the root cause. Pure and deterministic; the
 /// order of the metrics plays no part. Gaps, infinities, constant and empty metrics are normal input; a window without
@@ -29,7 +39,13 @@ const ABSTAIN_BELOW: f64 = 0.35;
 pub fn rank(window: &IncidentWindow) -> Ranking {
     let graph = CallGraph::new(&window.calls);
     let measures = measures(window, &graph);
-    let case = Case { window, graph, measures };
+    let case = Case {
+        window,
+        unhealthy: unhealthy(window, &measures),
+        vantage: vantage(window, &graph, &measures),
+        graph,
+        measures,
+    };
     let metrics = case.order();
     let causes = case.causes(&metrics);
     let confidence = confidence(&causes);
@@ -45,23 +61,44 @@ fn weight(signal: Signal) -> f64 {
     }
 }
 
+/// A window with what was measured in it.
 struct Case<'a> {
     window: &'a IncidentWindow,
     graph: CallGraph<'a>,
     measures: Vec<Measure>,
+    unhealthy: BTreeSet<&'a str>,
+    vantage: Option<&'a str>,
+}
+
+/// Services that are slow, fail or are saturated; that one is merely asked more or less does not count.
+fn unhealthy<'a>(window: &'a IncidentWindow, measures: &[Measure]) -> BTreeSet<&'a str> {
+    let troubled = |measure: &Measure| measure.signal != Signal::Traffic && measure.sigmas() >= UNHEALTHY;
+    let all = window.metrics.iter().zip(measures).filter(|(_, measure)| troubled(measure));
+    all.map(|(metric, _)| metric.service.as_str()).collect()
+}
+
+/// The symptom's service, when it only tells what users feel (a probe, a load balancer's log): it is part of no call and
+/// has nothing that could be used up.
+fn vantage<'a>(window: &'a IncidentWindow, graph: &CallGraph<'_>, measures: &[Measure]) -> Option<&'a str> {
+    let service = window.metrics.get(window.symptom?)?.service.as_str();
+    let part_of_calls = graph.callees(service).chain(graph.callers(service)).next().is_some();
+    let mut own = window.metrics.iter().zip(measures).filter(|(metric, _)| metric.service == service);
+    (!part_of_calls && own.all(|(_, measure)| measure.signal != Signal::Saturation)).then_some(service)
 }
 
 impl Case<'_> {
     /// Every metric with its score, best first.
     fn order(&self) -> Vec<(usize, f64)> {
-        let mut metrics: Vec<(usize, f64)> = self.measures.iter().map(|m| self.score(m)).enumerate().collect();
+        let mut metrics: Vec<(usize, f64)> = (0..self.measures.len()).map(|i| (i, self.score(i))).collect();
         let name = |i: usize| (&self.window.metrics[i].service, &self.window.metrics[i].name);
         metrics.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| name(a.0).cmp(&name(b.0))));
         metrics
     }
 
     /// Size of the move, less what speaks against this metric as its origin.
-    fn score(&self, measure: &Measure) -> f64 {
+    fn score(&self, index: usize) -> f64 {
+        let measure = &self.measures[index];
+        let only_felt = self.vantage == Some(self.window.metrics[index].service.as_str());
         let sigmas = measure.sigmas();
         let size = if sigmas >= 0.0 { sigmas } else { -WEIGHT_OF_FALL * sigmas };
         let unrelated = measure.correlation.map_or(0.0, |found| 1.0 - found.r.abs());
@@ -69,6 +106,7 @@ impl Case<'_> {
             * (1.0 - DISCOUNT_OF_EXPLAINED * measure.explained_share())
             * (1.0 - DISCOUNT_OF_ANOTHER_TIME * self.distance_in_time(measure))
             * (1.0 - DISCOUNT_OF_UNRELATED * unrelated)
+            * (if only_felt { 1.0 - DISCOUNT_OF_VANTAGE } else { 1.0 })
     }
 
     /// Rows between the metric's change and the onset, as a share of the incident's rows, at most 1.
@@ -141,15 +179,8 @@ impl Case<'_> {
     }
 
     fn place(&self, service: &str, hops: usize) -> Evidence {
-        let deepest = !self.graph.callees(service).any(|callee| self.is_unhealthy(callee));
+        let deepest = !self.graph.callees(service).any(|callee| self.unhealthy.contains(callee));
         Evidence::Topology { hops, deepest }
-    }
-
-    /// Whether a service is slow or fails; that it is merely asked more or less does not count.
-    fn is_unhealthy(&self, service: &str) -> bool {
-        let of_service = self.window.metrics.iter().zip(&self.measures).filter(|(metric, _)| metric.service == service);
-        let mut troubles = of_service.map(|(_, measure)| measure).filter(|m| m.signal != Signal::Traffic);
-        troubles.any(|measure| measure.sigmas() >= UNHEALTHY)
     }
 
     fn nearest_change(&self, service: &str) -> Option<Evidence> {
@@ -163,11 +194,19 @@ impl Case<'_> {
     }
 }
 
-/// How far the first suspect stands out from the second.
+/// Probability that the first suspect is the cause: a logistic function of how far it moved and of how far it stands out
+/// from the second.
+///
+/// # Source
+/// Platt (1999); coefficients from `models/tests/reference/cause_calibration.py` over recorded faults of five systems.
 fn confidence(causes: &[Cause]) -> f64 {
     let score = |i: usize| causes.get(i).map_or(0.0, |cause: &Cause| cause.score.max(0.0));
     let (first, second) = (score(0), score(1));
-    if first < UNHEALTHY { 0.0 } else { first / (first + second) }
+    if first == 0.0 {
+        return 0.0;
+    }
+    let lead = (first.max(LEAST_SCORE) / second.max(LEAST_SCORE)).ln();
+    1.0 / (1.0 + (-(INTERCEPT + WEIGHT_OF_LEAD * lead + WEIGHT_OF_SIZE * first.ln_1p())).exp())
 }
 
 fn abstention(causes: &[Cause], confidence: f64) -> Option<String> {
@@ -229,7 +268,7 @@ mod tests {
     fn nothing_happened_is_an_abstention_with_a_reason() {
         let ranking = rank(&window(vec![metric("web", "cpu", &step(1.0, 1.0))], 20, 12));
         assert!(ranking.abstained.is_some());
-        assert_eq!(ranking.confidence, 0.0);
+        assert!(ranking.confidence < 0.1, "{}", ranking.confidence);
     }
 
     fn any_window() -> impl Strategy<Value = IncidentWindow> {

@@ -60,20 +60,29 @@ impl Shift {
     }
 }
 
-/// Farthest that the median of `rows` consecutive values stood above (or below) `level`; 0 when it never did.
+/// Farthest that the median of `rows` consecutive values, at most [`EXCURSION_ROWS`], stood above (or below) `level`; 0
+/// when it never did.
 fn excursion(values: &[f64], rows: usize, level: f64, above: bool) -> f64 {
-    let mut window = Vec::with_capacity(rows);
-    let mut farthest = 0.0_f64;
-    for some in values.windows(rows) {
-        window.clear();
-        window.extend(some.iter().filter(|v| v.is_finite()).map(|v| v.clamp(-LARGEST, LARGEST)));
-        if window.is_empty() {
-            continue;
+    let away =
+        |some: &[f64]| median_of_few(some).map_or(0.0, |median| if above { median - level } else { level - median });
+    values.windows(rows).map(away).fold(0.0, f64::max)
+}
+
+/// Median of the finite among at most [`EXCURSION_ROWS`] values, by insertion: it runs for every row of every metric.
+fn median_of_few(values: &[f64]) -> Option<f64> {
+    let mut sorted = [0.0; EXCURSION_ROWS];
+    let mut count = 0;
+    for value in values.iter().take(EXCURSION_ROWS).filter(|v| v.is_finite()) {
+        let value = value.clamp(-LARGEST, LARGEST);
+        let mut at = count;
+        while at > 0 && sorted[at - 1] > value {
+            sorted[at] = sorted[at - 1];
+            at -= 1;
         }
-        let away = quantile(&mut window, 0.5) - level;
-        farthest = farthest.max(if above { away } else { -away });
+        sorted[at] = value;
+        count += 1;
     }
-    farthest
+    (count > 0).then(|| (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0)
 }
 
 /// The finite values of `values`, cut off at [`LARGEST`].
@@ -103,6 +112,13 @@ mod tests {
         assert!((quantile(&mut values, 0.16) - 1.12).abs() < 1e-12);
         assert!((quantile(&mut values, 0.50) - 3.5).abs() < 1e-12);
         assert!((quantile(&mut values, 0.84) - 5.88).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_median_of_few_is_the_median() {
+        assert_eq!(median_of_few(&[3.0, f64::NAN, 1.0]), Some(2.0));
+        assert_eq!(median_of_few(&[5.0, 1.0, 4.0, 2.0, 3.0]), Some(3.0));
+        assert_eq!(median_of_few(&[f64::NAN]), None);
     }
 
     #[test]

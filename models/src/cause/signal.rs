@@ -19,32 +19,43 @@ const LATENCY: [&str; 4] = ["duration", "delay", "latenc", "elapsed"];
 const TRAFFIC: [&str; 11] =
     ["request", "req", "ops", "qps", "rps", "throughput", "calls", "net", "rx", "tx", "workload"];
 
-impl Signal {
+/// What a metric's name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// What it speaks of.
+    pub signal: Signal,
+    /// Whether it counts what goes well: `availability`, `success_ratio`.
+    pub counts_good: bool,
+}
+
+impl Meaning {
     /// From a metric's name in any spelling (`http_request_duration_seconds`, `latency-p90`, `netRx`).
     #[must_use]
     pub fn of(name: &str) -> Self {
         let words = words(name);
         let starts = |list: &[&str]| words.iter().any(|word| list.iter().any(|start| word.starts_with(start)));
-        if starts(&GOOD) || starts(&ERRORS) {
-            Self::Errors
+        let counts_good = starts(&GOOD);
+        let signal = if counts_good || starts(&ERRORS) {
+            Signal::Errors
         } else if starts(&LATENCY) || words.iter().any(|word| word.ends_with("lat") || is_quantile(word)) {
-            Self::Latency
+            Signal::Latency
         } else if starts(&TRAFFIC) {
-            Self::Traffic
+            Signal::Traffic
         } else {
-            Self::Saturation
-        }
+            Signal::Saturation
+        };
+        Self { signal, counts_good }
     }
-}
 
-/// The value that stands for "all is well" of a metric that counts what goes well (`availability`, `success_ratio`): 1 or
-/// 100 by its largest value. Its distance from there is its error.
-#[must_use]
-pub fn best_value(name: &str, values: &[f64]) -> Option<f64> {
-    let good = words(name).iter().any(|word| GOOD.iter().any(|start| word.starts_with(start)));
-    let largest = values.iter().copied().filter(|v| v.is_finite()).fold(f64::NEG_INFINITY, f64::max);
-    let cap = if largest <= 1.0 + 1e-6 { 1.0 } else { 100.0 };
-    (good && largest.is_finite() && largest <= cap * (1.0 + 1e-6)).then_some(cap)
+    /// The value that stands for "all is well" of a metric that counts what goes well: 1 or 100 by its largest value. Its
+    /// distance from there is its error.
+    #[must_use]
+    pub fn best_value(self, values: &[f64]) -> Option<f64> {
+        let finite = values.iter().copied().filter(|v| v.is_finite());
+        let largest = if self.counts_good { finite.fold(f64::NEG_INFINITY, f64::max) } else { return None };
+        let best = if largest <= 1.0 + 1e-6 { 1.0 } else { 100.0 };
+        (largest.is_finite() && largest <= best * (1.0 + 1e-6)).then_some(best)
+    }
 }
 
 /// `p50`, `csp90`, `p999`: a quantile, and so a distribution of times.
@@ -93,16 +104,16 @@ mod tests {
             ("", Signal::Saturation),
         ];
         for (name, signal) in cases {
-            assert_eq!(Signal::of(name), signal, "{name}");
+            assert_eq!(Meaning::of(name).signal, signal, "{name}");
         }
     }
 
     #[test]
     fn what_counts_the_good_has_a_best_value() {
-        assert_eq!(best_value("availability", &[99.0, f64::NAN, 100.0]), Some(100.0));
-        assert_eq!(best_value("success_ratio", &[0.5, 1.0]), Some(1.0));
-        assert_eq!(best_value("success_total", &[4000.0]), None);
-        assert_eq!(best_value("cpu", &[0.5]), None);
-        assert_eq!(best_value("success", &[]), None);
+        assert_eq!(Meaning::of("availability").best_value(&[99.0, f64::NAN, 100.0]), Some(100.0));
+        assert_eq!(Meaning::of("success_ratio").best_value(&[0.5, 1.0]), Some(1.0));
+        assert_eq!(Meaning::of("success_total").best_value(&[4000.0]), None);
+        assert_eq!(Meaning::of("cpu").best_value(&[0.5]), None);
+        assert_eq!(Meaning::of("success").best_value(&[]), None);
     }
 }
