@@ -234,6 +234,43 @@ mod tests {
         assert!(report(&folder, &args(Some(&folder), None, Onset::Given)).is_ok());
     }
 
+    #[derive(serde::Deserialize)]
+    struct Reference {
+        onset_of_alarm_one_row_late: usize,
+        scores: BTreeMap<String, f64>,
+    }
+
+    /// A recorded fault (`demo/data/README.md`) and what `models/tests/reference/cause.py` makes of it.
+    fn recorded() -> (PathBuf, Reference) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let reference = fs::read_to_string(root.join("models/tests/reference/cause.json")).unwrap();
+        (root.join("demo/data/fault"), serde_json::from_str(&reference).unwrap())
+    }
+
+    #[test]
+    fn a_recorded_fault_is_scored_as_a_second_implementation_does() {
+        let (folder, reference) = recorded();
+        let (names, window, _) = read_case(&folder).unwrap();
+        let ranking = cause::rank(&window);
+        assert_eq!(ranking.metrics.len(), reference.scores.len());
+        for (index, score) in &ranking.metrics {
+            let expected = reference.scores[&names[*index]];
+            assert!((score - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "{}: {score} {expected}", names[*index]);
+        }
+        let alarm = window.onset_row + 1;
+        assert_eq!(cause::onset::find(&window, alarm), reference.onset_of_alarm_one_row_late);
+    }
+
+    #[test]
+    fn the_cause_of_a_recorded_fault_is_among_the_first_three() {
+        let (folder, _) = recorded();
+        for onset in [Onset::Given, Onset::Found] {
+            let report = report(&folder, &args(Some(&folder), None, onset)).unwrap();
+            assert!(report.services[..3].contains(&"petInfo_AWS::DynamoDB::Table".to_owned()), "{:?}", report.services);
+            assert!(report.evidence[0].summary.contains("rose from"), "{}", report.evidence[0].summary);
+        }
+    }
+
     #[test]
     fn a_tree_is_searched_and_a_broken_case_is_named() {
         let (root, folder) = case(&[("metrics.csv", METRICS)]);
