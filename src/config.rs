@@ -1,0 +1,3 @@
+//! One file into each part's configuration.
+
+pub mod load;
