@@ -1,3 +1,4 @@
 //! The HTTP faces.
 
 pub mod chart;
+pub mod page;
