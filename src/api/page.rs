@@ -44,52 +44,67 @@ pub struct View {
 pub fn overview(view: &View) -> Markup {
     let open = view.incidents.iter().filter(|incident| incident.status == Status::Open).count();
     let title = if open == 0 { "Bellwether".to_owned() } else { format!("({open}) Bellwether") };
-    frame(&title, view, Some(10), html! {
-        (incidents(view))
-        h2 { "Workloads" }
-        @if view.workloads.is_empty() {
-            p.quiet { "No workload is configured. Add one under " code { "workloads:" } " and reload." }
-        }
-        @for workload in &view.workloads { (workload_card(workload)) }
-        h2 { "Last decisions" }
-        (decision_table(&view.decisions))
-    })
+    frame(
+        &title,
+        view,
+        Some(10),
+        html! {
+            (incidents(view))
+            h2 { "Workloads" }
+            @if view.workloads.is_empty() {
+                p.quiet { "No workload is configured. Add one under " code { "workloads:" } " and reload." }
+            }
+            @for workload in &view.workloads { (workload_card(workload)) }
+            h2 { "Last decisions" }
+            (decision_table(&view.decisions))
+        },
+    )
 }
 
 /// One incident with all its evidence.
 #[must_use]
 pub fn incident_page(view: &View, incident: &Incident) -> Markup {
-    frame(&format!("Incident {}", incident.id), view, None, html! {
-        p { a href="/" { "← overview" } }
-        (incident_card(incident, usize::MAX))
-        h2 { "Anomalies" }
-        div.scroll { table {
-            tr { th { "began" } th { "series" } th { "kind" } th.number { "seen" } th.number { "expected" } th.number { "−log₁₀ p" } }
-            @for anomaly in &incident.anomalies {
-                tr {
-                    td { (clock(anomaly.onset)) }
-                    td { code { (anomaly.series) } }
-                    td { (anomaly.kind.map_or("–".to_owned(), |kind| format!("{kind:?}").to_lowercase())) }
-                    td.number { (short_number(anomaly.observed)) }
-                    td.number { @if anomaly.expected.is_finite() { (short_number(anomaly.expected)) } @else { "–" } }
-                    td.number { (format!("{:.1}", anomaly.surprise)) }
+    frame(
+        &format!("Incident {}", incident.id),
+        view,
+        None,
+        html! {
+            p { a href="/" { "← overview" } }
+            (incident_card(incident, usize::MAX))
+            h2 { "Anomalies" }
+            div.scroll { table {
+                tr { th { "began" } th { "series" } th { "kind" } th.number { "seen" } th.number { "expected" } th.number { "−log₁₀ p" } }
+                @for anomaly in &incident.anomalies {
+                    tr {
+                        td { (clock(anomaly.onset)) }
+                        td { code { (anomaly.series) } }
+                        td { (anomaly.kind.map_or("–".to_owned(), |kind| format!("{kind:?}").to_lowercase())) }
+                        td.number { (short_number(anomaly.observed)) }
+                        td.number { @if anomaly.expected.is_finite() { (short_number(anomaly.expected)) } @else { "–" } }
+                        td.number { (format!("{:.1}", anomaly.surprise)) }
+                    }
                 }
-            }
-        } }
-    })
+            } }
+        },
+    )
 }
 
 /// One decision with all its reasons.
 #[must_use]
 pub fn decision_page(view: &View, decision: &Decision) -> Markup {
-    frame(&format!("Decision {}", decision.id), view, None, html! {
-        p { a href="/" { "← overview" } }
-        div.card {
-            div.head { h3 { (decision.workload) } (mode_tag(decision)) }
-            p { (decision) }
-            (reasons(decision))
-        }
-    })
+    frame(
+        &format!("Decision {}", decision.id),
+        view,
+        None,
+        html! {
+            p { a href="/" { "← overview" } }
+            div.card {
+                div.head { h3 { (decision.workload) } (mode_tag(decision)) }
+                p { (decision) }
+                (reasons(decision))
+            }
+        },
+    )
 }
 
 fn frame(title: &str, view: &View, refresh_seconds: Option<u32>, body: Markup) -> Markup {

@@ -103,7 +103,10 @@ fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<String, ((
             }
             let column = (line.len() - rest.len() + start + 1) as u64;
             let value = env(name).ok_or_else(|| {
-                ((number as u64 + 1, column), format!("the environment variable {name} is not set; export it or write a value"))
+                (
+                    (number as u64 + 1, column),
+                    format!("the environment variable {name} is not set; export it or write a value"),
+                )
             })?;
             out.push_str(&rest[..start]);
             out.push_str(&value);
