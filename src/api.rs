@@ -1,4 +1,92 @@
-//! The HTTP faces.
+//! The HTTP faces: the pushes of senders, Prometheus' query API, our own records, health, and the page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use bellwether_collector::ingest::Clock;
+use bellwether_collector::query::Engine;
+use bellwether_collector::source::scrape::TargetStatus;
+use bellwether_models::outlook::Snapshot;
+use bellwether_scheduler::Handle;
+use tokio::sync::watch;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::config::{Config, ServerConfig};
+use crate::pipeline::Pipeline;
 
 pub mod chart;
+mod overview;
 pub mod page;
+mod records;
+pub mod system;
+
+pub use system::{Reload, Reloads};
+
+/// Longest time a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the faces of a running system look at.
+#[derive(Clone)]
+pub struct Faces {
+    /// Answers PromQL.
+    pub engine: Engine,
+    /// The newest snapshot.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Decisions and orders.
+    pub scheduler: Handle,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// How the scrape targets stand.
+    pub targets: Arc<dyn Fn() -> Vec<TargetStatus> + Send + Sync>,
+    /// Whether the store takes samples and the first round is done.
+    pub ready: watch::Receiver<bool>,
+    /// Asks for the configuration to be read again; `None` where there is no file.
+    pub reloads: Option<Reloads>,
+    /// What time it is: the wall clock's, or the replay's.
+    pub clock: Clock,
+    /// A line under the page's title.
+    pub banner: Option<String>,
+}
+
+/// Every route, behind the limits and the token of `server`.
+///
+/// # Errors
+/// When the token's file cannot be read.
+pub fn router(pipeline: &Pipeline, faces: Faces, server: &ServerConfig) -> anyhow::Result<Router> {
+    let open = system::health_router(faces.clone());
+    let mut guarded = bellwether_collector::source::push::router(pipeline.ingest.clone())
+        .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
+        .merge(system::router(faces.clone()))
+        .merge(records::router(faces.clone()))
+        .merge(overview::router(faces))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
+    if let Some(token) = server.bearer_token()? {
+        let token: Arc<str> = token.into();
+        guarded = guarded.layer(middleware::from_fn(move |request, next| admit(token.clone(), request, next)));
+    }
+    Ok(guarded
+        .merge(open)
+        .layer(DefaultBodyLimit::max(server.max_body_bytes))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT)))
+}
+
+async fn admit(token: Arc<str>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // Influx clients write `Token`, everybody else `Bearer`.
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("Token ")));
+    if shown.is_some_and(|shown| same(shown.trim().as_bytes(), token.as_bytes())) {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (StatusCode::UNAUTHORIZED, challenge, "show the bearer token of server.bearer_token_file\n").into_response()
+}
+
+/// Compares in a time that does not depend on where the two differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differing, (x, y)| differing | (x ^ y)) == 0
+}

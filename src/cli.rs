@@ -5,9 +5,15 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod backtest;
+pub mod check;
+pub mod client;
 pub mod detect;
+pub mod explain;
 pub mod forecast;
+pub mod output;
+pub mod query;
 pub mod rank;
+pub mod run;
 pub mod simulate;
 pub mod store;
 
@@ -21,6 +27,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the system on the wall clock, from a configuration file.
+    Run(run::Args),
+    /// Checks a file without running anything.
+    #[command(subcommand)]
+    Check(check::Command),
+    /// Asks a running server a PromQL question.
+    Query(query::Args),
+    /// Explains an incident or a decision of a running server.
+    Explain(explain::Args),
     /// Forecasts the series of a file with calibrated quantiles.
     Forecast(forecast::Args),
     /// Scores forecasts at past origins of a file, seeing only what was known then.
@@ -48,6 +63,10 @@ impl Cli {
     /// Whatever kept the command from its work, for people to read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Run(args) => run::run(&args),
+            Command::Check(command) => check::run(&command),
+            Command::Query(args) => query::run(&args),
+            Command::Explain(args) => explain::run(&args),
             Command::Forecast(args) => forecast::run(&args),
             Command::Backtest(args) => backtest::run(&args),
             Command::Detect(args) => detect::run(&args),

@@ -1,3 +1,251 @@
 //! One file into each part's configuration.
 
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use bellwether_collector::ingest::IngestConfig;
+use bellwether_collector::source::host::HostConfig;
+use bellwether_collector::source::scrape::ScrapeConfig;
+use bellwether_collector::store::embedded::EmbeddedConfig;
+use bellwether_models::duration::as_text;
+use bellwether_predictor::config::{Backend, DetectionConfig, ForecastConfig, CalledService};
+use bellwether_scheduler::config::{AlertsConfig, RerouteConfig, ScaleConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 pub mod load;
+
+pub use load::ConfigError;
+
+/// Everything a user writes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The HTTP server.
+    pub server: ServerConfig,
+    /// Where samples are kept.
+    pub store: StoreConfig,
+    /// What the door lets in.
+    pub ingest: IngestConfig,
+    /// Metrics of the machine Bellwether runs on.
+    pub host: HostConfig,
+    /// What is scraped, in Prometheus' own syntax.
+    pub scrape_configs: Vec<ScrapeConfig>,
+    /// What serves demand with replicas.
+    pub workloads: Vec<WorkloadConfig>,
+    /// Services that are no workloads, for the call graph.
+    pub services: Vec<CalledService>,
+    /// How anomalies are found.
+    pub detection: DetectionConfig,
+    /// Where incidents are sent.
+    pub alerts: AlertsConfig,
+    /// How load is moved away from backends before they are full.
+    pub reroute: RerouteConfig,
+    /// How often everything is looked at. Default 15s.
+    pub cadence: Cadence,
+}
+
+/// Time between two ticks: at least a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Cadence(
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    Duration,
+);
+
+impl Cadence {
+    /// The time between two ticks.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        self.0.max(Duration::from_secs(1))
+    }
+}
+
+impl Default for Cadence {
+    fn default() -> Self {
+        Self(Duration::from_secs(15))
+    }
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Address to listen on. Default `127.0.0.1:9494`: nobody outside this machine.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// File that holds the bearer token every request but `/-/healthy` and `/-/ready` must show. Default: none is asked for.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Largest body that is taken, in bytes. Default 64 MiB.
+    pub max_body_bytes: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9494)),
+            bearer_token_file: None,
+            max_body_bytes: 64 << 20,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The token that requests must show, read from its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty.
+    pub fn bearer_token(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.bearer_token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("could not read server.bearer_token_file {}", path.display()))?;
+        let token = text.trim();
+        anyhow::ensure!(!token.is_empty(), "server.bearer_token_file {} is empty", path.display());
+        Ok(Some(token.to_owned()))
+    }
+}
+
+/// Where samples are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// The built-in store.
+    pub embedded: EmbeddedConfig,
+}
+
+/// Something that serves demand with replicas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadConfig {
+    /// Its name: the one by which decisions, incidents and alerts speak of it.
+    pub name: String,
+    /// PromQL of what users ask of it, such as requests per second; never a utilisation, which saturates.
+    pub demand: String,
+    /// PromQL of the replicas it runs. Left out: decisions follow their own record.
+    #[serde(default)]
+    pub replicas: Option<String>,
+    /// PromQL of what users feel: latency, errors.
+    #[serde(default)]
+    pub symptoms: Vec<String>,
+    /// Names of the workloads and services it calls.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+    /// How it is forecast.
+    #[serde(default)]
+    pub forecast: ForecastConfig,
+    /// How it is scaled. Left out: not at all.
+    #[serde(default)]
+    pub scale: Option<ScaleConfig>,
+}
+
+impl Config {
+    /// Reads and checks a file. Nothing beyond it is read: no network, no store.
+    ///
+    /// # Errors
+    /// Every fault that was found, the first of which may hide others only where the file does not parse.
+    pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
+        let config: Self = load::load(path).map_err(|error| vec![error])?;
+        config.checked(path)
+    }
+
+    /// As [`Config::load`], from text at hand.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<ConfigError>> {
+        let config: Self = load::parse(path, text, |name| std::env::var(name).ok()).map_err(|error| vec![error])?;
+        config.checked(path)
+    }
+
+    fn checked(self, path: &Path) -> Result<Self, Vec<ConfigError>> {
+        let faults = self.faults();
+        if faults.is_empty() {
+            return Ok(self);
+        }
+        let located = |message| ConfigError { path: path.to_owned(), place: None, message };
+        Err(faults.into_iter().map(located).collect())
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<String> = self.predictor().faults().iter().map(ToString::to_string).collect();
+        let mut jobs = BTreeSet::new();
+        for scrape in &self.scrape_configs {
+            if !jobs.insert(&scrape.job_name) {
+                faults.push(format!("scrape_configs: job_name {:?} is there already; names must differ", scrape.job_name));
+            }
+        }
+        for workload in &self.workloads {
+            if let Some(Err(fault)) = workload.scale.as_ref().map(ScaleConfig::check) {
+                faults.push(format!("workload {:?}: scale: {fault}", workload.name));
+            }
+        }
+        faults
+    }
+
+    /// The parts in which `other` differs and that are read only at start.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let parts = [
+            ("server", self.server != other.server),
+            ("store", self.store != other.store),
+            ("ingest", self.ingest != other.ingest),
+            ("host", self.host != other.host),
+            ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
+        ];
+        parts.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+
+    /// The predictor's part.
+    #[must_use]
+    pub fn predictor(&self) -> bellwether_predictor::Config {
+        let workload = |w: &WorkloadConfig| bellwether_predictor::Workload {
+            name: w.name.clone(),
+            demand: w.demand.clone(),
+            replicas: w.replicas.clone(),
+            symptoms: w.symptoms.clone(),
+            depends_on: w.depends_on.clone(),
+            forecast: w.forecast,
+        };
+        let backend = |b: &bellwether_scheduler::config::BackendConfig| Backend {
+            name: b.name.clone(),
+            load: b.load.clone(),
+            capacity: b.capacity.value(),
+            ..Backend::default()
+        };
+        bellwether_predictor::Config {
+            workloads: self.workloads.iter().map(workload).collect(),
+            services: self.services.clone(),
+            backends: self.reroute.backends.iter().map(backend).collect(),
+            detection: self.detection.clone(),
+        }
+    }
+
+    /// The scheduler's part.
+    #[must_use]
+    pub fn scheduler(&self) -> bellwether_scheduler::Config {
+        let scaled = |w: &WorkloadConfig| {
+            Some(bellwether_scheduler::Workload {
+                name: w.name.clone(),
+                depends_on: w.depends_on.clone(),
+                scale: w.scale.clone()?,
+            })
+        };
+        bellwether_scheduler::Config {
+            workloads: self.workloads.iter().filter_map(scaled).collect(),
+            alerts: self.alerts.clone(),
+            reroute: self.reroute.clone(),
+            cadence: self.cadence.duration(),
+        }
+    }
+}
+
+/// Several faults as one error, one a line.
+#[must_use]
+pub fn all_faults(faults: Vec<ConfigError>) -> anyhow::Error {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!(lines.join("\n"))
+}

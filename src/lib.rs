@@ -6,4 +6,8 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod table;
+pub mod pipeline;
+pub mod run;
+pub mod server;
 pub mod telemetry;
+pub mod words;

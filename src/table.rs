@@ -1,7 +1,7 @@
 //! Reads the tables people keep their metrics in: CSV, gzipped or not, one series, many in long form, or wide.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -78,7 +78,18 @@ impl NamedSeries {
 /// # Errors
 /// When the file cannot be read or a cell is not what its column needs; the message names file, line and column.
 pub fn read(path: &Path) -> anyhow::Result<Table> {
-    let mut csv = open(path)?;
+    parse(path, open(path)?)
+}
+
+/// As [`read`], from text at hand; `path` is the name that errors give it. Gzipped when that name ends in `.gz`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(path: &Path, bytes: &'static [u8]) -> anyhow::Result<Table> {
+    parse(path, csv_reader(path, bytes))
+}
+
+fn parse(path: &Path, mut csv: CsvReader) -> anyhow::Result<Table> {
     let header = header(&mut csv, path)?;
     let wanted = value_columns(&header);
     if wanted.is_empty() {
@@ -137,10 +148,13 @@ type CsvReader = csv::Reader<Box<dyn Read>>;
 
 fn open(path: &Path) -> anyhow::Result<CsvReader> {
     let file = File::open(path).with_context(|| format!("could not open {}", path.display()))?;
+    Ok(csv_reader(path, BufReader::new(file)))
+}
+
+fn csv_reader(path: &Path, bytes: impl BufRead + 'static) -> CsvReader {
     let gzipped = path.extension().is_some_and(|extension| extension == "gz");
-    let bytes: Box<dyn Read> =
-        if gzipped { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(BufReader::new(file)) };
-    Ok(csv::ReaderBuilder::new().flexible(false).has_headers(true).from_reader(bytes))
+    let text: Box<dyn Read> = if gzipped { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
+    csv::ReaderBuilder::new().flexible(false).has_headers(true).from_reader(text)
 }
 
 fn header(csv: &mut CsvReader, path: &Path) -> anyhow::Result<Vec<String>> {

@@ -1,0 +1,141 @@
+//! Our own records as JSON. Every time is an integer: milliseconds since the Unix epoch, UTC.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use bellwether_models::incident::Incident;
+use bellwether_models::outlook::{Foresight, Outlook};
+use bellwether_models::series::Timestamp;
+use bellwether_scheduler::plan::Decision;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Faces;
+
+/// Most decisions one answer lists.
+const MOST_DECISIONS: usize = 10_000;
+const USUAL_DECISIONS: usize = 100;
+
+/// `/api/v1/{workloads,outlooks,incidents,decisions,targets}`.
+pub fn router(faces: Faces) -> Router {
+    Router::new()
+        .route("/api/v1/workloads", get(workloads))
+        .route("/api/v1/outlooks", get(outlooks))
+        .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/incidents/{id}", get(incident))
+        .route("/api/v1/decisions", get(decisions))
+        .route("/api/v1/decisions/{id}", get(decision))
+        .route("/api/v1/targets", get(targets))
+        .with_state(faces)
+}
+
+type Answer<T> = Result<Json<T>, (StatusCode, Json<Value>)>;
+
+fn not_found(what: &str, id: &str) -> (StatusCode, Json<Value>) {
+    (StatusCode::NOT_FOUND, Json(json!({ "error": format!("there is no {what} {id:?}") })))
+}
+
+/// A workload in one line.
+#[derive(Serialize)]
+struct WorkloadLine {
+    name: String,
+    demand: Option<f64>,
+    replicas: Option<f64>,
+    desired_replicas: Option<u32>,
+    reactive_replicas: Option<u32>,
+    model: Option<String>,
+    abstained: Option<String>,
+    anomalies: usize,
+    open_incident: Option<String>,
+}
+
+async fn workloads(State(faces): State<Faces>) -> Json<Vec<WorkloadLine>> {
+    let snapshot = faces.snapshots.borrow().clone();
+    let view = faces.scheduler.view();
+    let line = |outlook: &Outlook| {
+        let (model, abstained) = match &outlook.foresight {
+            Foresight::Forecast { model, .. } => (Some(model.clone()), None),
+            Foresight::Abstained { reason } => (None, Some(reason.clone())),
+        };
+        let decision = view.plan.of(&outlook.workload);
+        let open = snapshot.incidents.iter().find(|i| i.workload == outlook.workload && i.resolved_at.is_none());
+        WorkloadLine {
+            name: outlook.workload.clone(),
+            demand: outlook.demand.map(|seen| seen.value),
+            replicas: outlook.replicas.map(|seen| seen.value),
+            desired_replicas: decision.and_then(|d| d.to),
+            reactive_replicas: decision.and_then(|d| d.reactive),
+            model,
+            abstained,
+            anomalies: outlook.anomalies.len(),
+            open_incident: open.map(|incident| incident.id.clone()),
+        }
+    };
+    Json(snapshot.workloads.iter().map(line).collect())
+}
+
+/// All outlooks of one instant.
+#[derive(Serialize)]
+struct Outlooks {
+    made_at: Timestamp,
+    workloads: Vec<Outlook>,
+    backends: Vec<Outlook>,
+}
+
+async fn outlooks(State(faces): State<Faces>) -> Json<Outlooks> {
+    let snapshot = faces.snapshots.borrow().clone();
+    Json(Outlooks {
+        made_at: snapshot.made_at,
+        workloads: snapshot.workloads.clone(),
+        backends: snapshot.backends.clone(),
+    })
+}
+
+async fn incidents(State(faces): State<Faces>) -> Json<Vec<Incident>> {
+    Json(faces.snapshots.borrow().incidents.clone())
+}
+
+async fn incident(State(faces): State<Faces>, Path(id): Path<String>) -> Answer<Incident> {
+    let snapshot = faces.snapshots.borrow().clone();
+    let found = snapshot.incidents.iter().find(|incident| incident.id == id).cloned();
+    found.map(Json).ok_or_else(|| not_found("incident", &id))
+}
+
+/// Which decisions to list.
+#[derive(Deserialize)]
+struct Which {
+    workload: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn decisions(State(faces): State<Faces>, Query(which): Query<Which>) -> Json<Vec<Decision>> {
+    let limit = which.limit.unwrap_or(USUAL_DECISIONS).min(MOST_DECISIONS);
+    let records = faces.scheduler.decisions(limit, which.workload.as_deref());
+    Json(records.into_iter().map(|record| record.decision).collect())
+}
+
+async fn decision(State(faces): State<Faces>, Path(id): Path<String>) -> Answer<Value> {
+    let wanted = id.clone();
+    let found = tokio::task::spawn_blocking(move || faces.scheduler.decision(&wanted)).await.ok().flatten();
+    let record = found.ok_or_else(|| not_found("decision", &id))?;
+    let mut answer = serde_json::to_value(&record.decision).unwrap_or(Value::Null);
+    answer["attempts"] = serde_json::to_value(&record.attempts).unwrap_or(Value::Null);
+    Ok(Json(answer))
+}
+
+async fn targets(State(faces): State<Faces>) -> Json<Vec<Value>> {
+    let line = |target: &bellwether_collector::source::scrape::TargetStatus| {
+        json!({
+            "job": target.job,
+            "url": target.url,
+            "labels": target.labels,
+            "health": format!("{:?}", target.health).to_lowercase(),
+            "last_scrape": target.last_scrape,
+            "last_duration_seconds": target.last_duration_seconds,
+            "last_samples": target.last_samples,
+            "last_error": target.last_error,
+        })
+    };
+    Json((faces.targets)().iter().map(line).collect())
+}

@@ -1,0 +1,52 @@
+//! Asks a running server, for the commands that look at the live system.
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+
+/// Where the server is and how to be let in.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Server {
+    /// Address of the running server.
+    #[arg(long, env = "BELLWETHER_URL", default_value = "http://127.0.0.1:9494", value_name = "URL")]
+    pub url: String,
+    /// File that holds the bearer token, when the server asks for one.
+    #[arg(long, env = "BELLWETHER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<std::path::PathBuf>,
+}
+
+impl Server {
+    /// Fetches `path` with `query` and reads the JSON answer.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses, or answers something else.
+    pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+        crate::telemetry::install_cryptography();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.fetch(path, query))
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let mut request = reqwest::Client::new().get(&url).query(query);
+        if let Some(file) = &self.token_file {
+            let token = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
+            request = request.bearer_auth(token.trim());
+        }
+        let answer = request.send().await.with_context(|| {
+            format!("could not reach {}; is `bellwether run` up? --url names another address", self.url)
+        })?;
+        let status = answer.status();
+        let body = answer.text().await.with_context(|| format!("the answer of {url} broke off"))?;
+        if !status.is_success() {
+            bail!("{url} answered {status}: {}", reason(&body));
+        }
+        serde_json::from_str(&body).with_context(|| format!("{url} did not answer as Bellwether does"))
+    }
+}
+
+/// The sentence within an error answer, or its first line.
+fn reason(body: &str) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let sentence = json.as_ref().and_then(|value| value.get("error")?.as_str());
+    sentence.unwrap_or_else(|| body.lines().next().unwrap_or("")).to_owned()
+}

@@ -1,0 +1,52 @@
+//! `bellwether explain`.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use bellwether_models::incident::Incident;
+use bellwether_scheduler::plan::Decision;
+
+use super::client::Server;
+use super::output::line;
+use crate::words;
+
+/// Options of `bellwether explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Id of an incident or of a decision, as alerts, the page and the API print it.
+    id: String,
+    /// Print the record as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the server cannot be reached or knows no such id.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let record = find(args)?;
+    if args.json {
+        line(&serde_json::to_string_pretty(&record)?)?;
+    } else if let Ok(incident) = serde_json::from_value::<Incident>(record.clone()) {
+        line(&words::incident(&incident, usize::MAX))?;
+        line(&words::anomalies(&incident))?;
+    } else {
+        line(&words::decision(&serde_json::from_value::<Decision>(record)?))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(args: &Args) -> anyhow::Result<serde_json::Value> {
+    let mut refusals = Vec::new();
+    for kind in ["incidents", "decisions"] {
+        match args.server.get(&format!("/api/v1/{kind}/{}", args.id), &[]) {
+            Ok(record) => return Ok(record),
+            Err(error) if format!("{error:#}").contains("404") => refusals.push(kind),
+            Err(error) => return Err(error),
+        }
+    }
+    bail!("there is no incident and no decision with the id {:?}; /api/v1/incidents and /api/v1/decisions list them", args.id)
+}

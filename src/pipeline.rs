@@ -1,0 +1,114 @@
+//! The whole data flow on one screen: store, door, questions, foresight, decisions.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use bellwether_collector::ingest::{Clock, Ingest};
+use bellwether_collector::query::{Engine, EngineConfig};
+use bellwether_collector::store::embedded::EmbeddedStore;
+use bellwether_collector::store::{SeriesSamples, SharedStore};
+use bellwether_models::outlook::Snapshot;
+use bellwether_models::series::{Labels, Sample, Timestamp};
+use bellwether_scheduler::actuate::{SeriesSink, SinkError};
+use bellwether_scheduler::service::View;
+use tokio::sync::watch;
+
+use crate::config::Config;
+
+/// Under which origin our own decisions enter the store.
+const ORIGIN: &str = "scheduler";
+/// One sample each round: proof that the store takes samples.
+const HEARTBEAT: &str = "bellwether_heartbeat";
+
+/// Everything that turns samples into decisions. Whoever owns it says what time it is.
+pub struct Pipeline {
+    /// The samples.
+    pub store: SharedStore,
+    /// The one door for samples.
+    pub ingest: Ingest,
+    /// Answers to PromQL.
+    pub engine: Engine,
+    predictor: bellwether_predictor::Service,
+    scheduler: bellwether_scheduler::Service,
+}
+
+impl Pipeline {
+    /// Opens the store and starts each part where it left off. `clock` tells the door what "too far ahead" means.
+    ///
+    /// # Errors
+    /// When the store or a part's state cannot be opened.
+    pub async fn open(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        let embedded = config.store.embedded.clone();
+        let state = embedded.path.join("state");
+        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(embedded)).await?;
+        let store: SharedStore = Arc::new(opened.context("could not open the store")?);
+        std::fs::create_dir_all(&state).with_context(|| format!("could not create {}", state.display()))?;
+        Self::over(store, config, clock, Some(&state)).await
+    }
+
+    /// As [`Pipeline::open`], over a store that is open already.
+    ///
+    /// # Errors
+    /// When a part's state cannot be opened.
+    pub async fn over(store: SharedStore, config: &Config, clock: Clock, state: Option<&Path>) -> anyhow::Result<Self> {
+        let ingest = Ingest::with_clock(store.clone(), config.ingest.clone(), clock);
+        let engine = Engine::new(store.clone(), EngineConfig::default());
+        let state = state.map(Path::to_owned);
+        let predictor =
+            bellwether_predictor::Service::new(config.predictor(), engine.clone(), ingest.clone(), state.clone());
+        let sink = Arc::new(IntoStore(ingest.clone()));
+        let scheduler = bellwether_scheduler::Service::new(config.scheduler(), sink, state)
+            .await
+            .context("could not start the scheduler")?;
+        Ok(Self { store, ingest, engine, predictor, scheduler })
+    }
+
+    /// One round: look, foresee, decide, act. `now` is the wall clock's time, or a replay's.
+    pub async fn tick(&mut self, now: Timestamp) -> (Arc<Snapshot>, Arc<View>) {
+        let snapshot = self.predictor.tick(now).await;
+        let view = self.scheduler.tick(now, &snapshot).await;
+        (snapshot, view)
+    }
+
+    /// Whether the store takes samples: writes one and waits until it is durable.
+    pub async fn takes_samples(&self, now: Timestamp) -> bool {
+        let beat = SeriesSamples { labels: Labels::metric(HEARTBEAT), samples: vec![Sample { at: now, value: 1.0 }] };
+        self.ingest.append(ORIGIN, vec![beat]).await.is_ok()
+    }
+
+    /// The newest snapshot, and a signal at each new one.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.predictor.subscribe()
+    }
+
+    /// Questions and orders for the scheduler.
+    #[must_use]
+    pub fn scheduler(&self) -> bellwether_scheduler::Handle {
+        self.scheduler.handle()
+    }
+
+    /// Follows another configuration; what stays the same keeps what it has learnt.
+    ///
+    /// # Errors
+    /// When the scheduler refuses it; then nothing has changed.
+    pub fn reconfigure(&mut self, config: &Config) -> anyhow::Result<()> {
+        self.scheduler.reconfigure(config.scheduler())?;
+        self.predictor.reconfigure(config.predictor());
+        Ok(())
+    }
+}
+
+/// Decisions become samples: the single way back.
+struct IntoStore(Ingest);
+
+#[async_trait]
+impl SeriesSink for IntoStore {
+    async fn write(&self, at: Timestamp, values: Vec<(Labels, f64)>) -> Result<(), SinkError> {
+        let sample = |(labels, value)| SeriesSamples { labels, samples: vec![Sample { at, value }] };
+        let batch = values.into_iter().map(sample).collect();
+        self.0.append(ORIGIN, batch).await.map(drop).map_err(|error| SinkError(Box::new(error)))
+    }
+}

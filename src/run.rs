@@ -1,0 +1,147 @@
+//! The live system: sources, the pipeline on the wall clock, and the faces.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bellwether_collector::ingest::wall_clock;
+use bellwether_collector::source::host;
+use bellwether_collector::source::scrape::ScrapeManager;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::api::{self, Faces, Reload};
+use crate::config::Config;
+use crate::pipeline::Pipeline;
+use crate::server::Server;
+use crate::telemetry;
+
+/// Time between two looks at the store's retention.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Runs until the process is told to stop (SIGINT or SIGTERM). SIGHUP and `POST /-/reload` read the file again.
+///
+/// # Errors
+/// When a part cannot start; what it names stands in the way.
+pub async fn run(path: PathBuf, config: Config, listen: Option<SocketAddr>) -> anyhow::Result<()> {
+    telemetry::install_cryptography();
+    telemetry::metrics();
+    let mut system = System::start(path, config, listen).await?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut ticks = interval(system.cadence());
+    let mut retention = interval(RETENTION_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    retention.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => system.tick().await,
+            _ = retention.tick() => system.retain().await,
+            Some(Reload(answer)) = system.reloads.recv() => {
+                // The asker may have gone; the reload stands all the same.
+                let _ = answer.send(system.reload().await);
+                ticks = interval(system.cadence());
+            }
+            _ = hangup.recv() => {
+                let _ = system.reload().await;
+                ticks = interval(system.cadence());
+            }
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    info!("stopping");
+    system.shutdown().await;
+    Ok(())
+}
+
+/// All parts of a live system.
+struct System {
+    path: PathBuf,
+    pipeline: Pipeline,
+    scraper: Arc<ScrapeManager>,
+    host: host::HostSource,
+    config: watch::Sender<Arc<Config>>,
+    ready: watch::Sender<bool>,
+    reloads: mpsc::Receiver<Reload>,
+    server: Server,
+}
+
+impl System {
+    async fn start(path: PathBuf, config: Config, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let listener = Server::bind(listen.unwrap_or(config.server.listen)).await?;
+        let pipeline = Pipeline::open(&config, wall_clock()).await?;
+        let scraper = ScrapeManager::start(&config.scrape_configs, pipeline.ingest.clone());
+        let scraper = Arc::new(scraper.context("could not start scraping")?);
+        let host = host::HostSource::start(&config.host, pipeline.ingest.clone());
+        let (asks, reloads) = mpsc::channel(1);
+        let (ready, is_ready) = watch::channel(false);
+        let server_config = config.server.clone();
+        let (config, in_force) = watch::channel(Arc::new(config));
+        let targets = scraper.clone();
+        let faces = Faces {
+            engine: pipeline.engine.clone(),
+            snapshots: pipeline.snapshots(),
+            scheduler: pipeline.scheduler(),
+            config: in_force,
+            targets: Arc::new(move || targets.targets()),
+            ready: is_ready,
+            reloads: Some(asks),
+            clock: wall_clock(),
+            banner: None,
+        };
+        let server = Server::start(listener, api::router(&pipeline, faces, &server_config)?)?;
+        info!(address = %server.address, config = %path.display(), "listening");
+        Ok(Self { path, pipeline, scraper, host, config, ready, reloads, server })
+    }
+
+    fn cadence(&self) -> Duration {
+        self.config.borrow().cadence.duration()
+    }
+
+    async fn tick(&mut self) {
+        let now = wall_clock()();
+        self.pipeline.tick(now).await;
+        let takes_samples = self.pipeline.takes_samples(now).await;
+        self.ready.send_if_modified(|ready| std::mem::replace(ready, takes_samples) != takes_samples);
+    }
+
+    async fn retain(&self) {
+        if let Err(error) = self.pipeline.store.retain(wall_clock()()).await {
+            warn!(error = &error as &dyn std::error::Error, "retention did not run");
+        }
+    }
+
+    /// Reads the file again. A bad one changes nothing.
+    async fn reload(&mut self) -> Result<(), String> {
+        let outcome = self.try_reload().await.map_err(|error| format!("{error:#}"));
+        match &outcome {
+            Ok(()) => info!(config = %self.path.display(), "reloaded"),
+            Err(fault) => error!(%fault, "could not reload; the configuration in force stays"),
+        }
+        metrics::gauge!("bellwether_config_last_reload_successful").set(f64::from(u8::from(outcome.is_ok())));
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<()> {
+        let config = Config::load(&self.path).map_err(crate::config::all_faults)?;
+        let restart = self.config.borrow().needs_restart(&config);
+        anyhow::ensure!(restart.is_empty(), "changed {}: that needs a restart", restart.join(", "));
+        self.pipeline.reconfigure(&config)?;
+        self.scraper.reload(&config.scrape_configs).await.context("could not change the scrapes")?;
+        self.config.send_replace(Arc::new(config));
+        Ok(())
+    }
+
+    async fn shutdown(self) {
+        self.ready.send_replace(false);
+        self.server.shutdown().await;
+        self.host.shutdown().await;
+        self.scraper.shutdown().await;
+    }
+}

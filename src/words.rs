@@ -1,0 +1,85 @@
+//! Incidents and decisions in plain text, for a terminal at three in the morning.
+
+use std::fmt::Write;
+
+use bellwether_models::incident::{Incident, Severity, Status};
+use bellwether_models::series::Timestamp;
+use bellwether_scheduler::plan::Decision;
+
+use crate::api::chart::{clock, short_number};
+
+/// An incident with its `most` likeliest causes and their evidence.
+#[must_use]
+pub fn incident(incident: &Incident, most: usize) -> String {
+    let mut text = String::new();
+    let severity = match incident.severity {
+        Severity::Critical => "CRITICAL",
+        Severity::Warning => "WARNING",
+    };
+    let state = match incident.status {
+        Status::Open => "open",
+        Status::Resolved => "over",
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{severity} {} · {state} · since {} UTC · {}", incident.workload, clock(incident.onset), incident.id);
+    let _ = writeln!(
+        text,
+        "  {} anomalies in {} services: {}",
+        incident.anomalies.len(),
+        incident.services.len(),
+        incident.services.join(", ")
+    );
+    match &incident.ranking.abstained {
+        Some(why) => {
+            let _ = writeln!(text, "  not sure what broke first: {why}; the likeliest all the same:");
+        }
+        None => {
+            let _ = writeln!(text, "  what broke first ({:.0} % sure):", incident.ranking.confidence * 100.0);
+        }
+    }
+    for (place, cause) in incident.ranking.causes.iter().take(most).enumerate() {
+        let _ = writeln!(text, "  {}. {} · {}\n     {}", place + 1, cause.service, cause.metric, cause.summary);
+        if !cause.doubt.is_empty() {
+            let _ = writeln!(text, "     but: {}", cause.doubt);
+        }
+    }
+    text
+}
+
+/// The anomalies of an incident, one a line.
+#[must_use]
+pub fn anomalies(incident: &Incident) -> String {
+    let mut text = String::new();
+    for anomaly in &incident.anomalies {
+        let expected = if anomaly.expected.is_finite() { short_number(anomaly.expected) } else { "?".to_owned() };
+        let _ = writeln!(
+            text,
+            "  {}  {}  seen {} expected {expected}  -log10 p {:.1}",
+            clock(anomaly.onset),
+            anomaly.series,
+            short_number(anomaly.observed),
+            anomaly.surprise
+        );
+    }
+    text
+}
+
+/// A decision with every reason, and what a reactive autoscaler would have said.
+#[must_use]
+pub fn decision(decision: &Decision) -> String {
+    let mut text = format!("{} UTC · {} · {}\n{decision}\n", clock(decision.at), decision.workload, decision.id);
+    for reason in &decision.reasons {
+        let _ = writeln!(text, "  - {reason}");
+    }
+    if let Some(reactive) = decision.reactive {
+        let _ = writeln!(text, "  a reactive autoscaler would have said {reactive}");
+    }
+    text
+}
+
+/// Seconds since the epoch, or RFC 3339, as the API prints a time.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.as_millis())
+        .map_or_else(|_| format!("{} ms", at.as_millis()), |instant| instant.to_string())
+}
