@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod backtest;
 pub mod check;
 pub mod client;
+pub mod demo;
 pub mod detect;
 pub mod explain;
 pub mod forecast;
@@ -27,6 +28,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Replays recorded data through the whole system and tells what it sees.
+    Demo(demo::Args),
     /// Runs the system on the wall clock, from a configuration file.
     Run(run::Args),
     /// Checks a file without running anything.
@@ -63,6 +66,7 @@ impl Cli {
     /// Whatever kept the command from its work, for people to read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Demo(args) => demo::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Check(command) => check::run(&command),
             Command::Query(args) => query::run(&args),
