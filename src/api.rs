@@ -16,7 +16,7 @@ use bellwether_scheduler::Handle;
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::config::{Config, ServerConfig};
+use crate::config::Config;
 use crate::pipeline::Pipeline;
 
 pub mod chart;
@@ -53,25 +53,25 @@ pub struct Faces {
     pub banner: Option<String>,
 }
 
-/// Every route, behind the limits and the token of `server`.
+/// Every route, behind the limits and the token of `config`.
 ///
 /// # Errors
 /// When the token's file cannot be read.
-pub fn router(pipeline: &Pipeline, faces: Faces, server: &ServerConfig) -> anyhow::Result<Router> {
+pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Result<Router> {
     let open = system::health_router(faces.clone());
-    let mut guarded = bellwether_collector::source::push::router(pipeline.ingest.clone())
+    let mut guarded = bellwether_collector::source::push::router_with(pipeline.ingest.clone(), config.push.clone())
         .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
         .merge(system::router(faces.clone()))
         .merge(records::router(faces.clone()))
         .merge(overview::router(faces))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
-    if let Some(token) = server.bearer_token()? {
+    if let Some(token) = config.server.bearer_token()? {
         let token: Arc<str> = token.into();
         guarded = guarded.layer(middleware::from_fn(move |request, next| admit(token.clone(), request, next)));
     }
     Ok(guarded
         .merge(open)
-        .layer(DefaultBodyLimit::max(server.max_body_bytes))
+        .layer(DefaultBodyLimit::max(config.server.max_body_bytes))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT)))
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use bellwether_collector::ingest::IngestConfig;
 use bellwether_collector::source::host::HostConfig;
+use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
 use bellwether_collector::store::embedded::EmbeddedConfig;
 use bellwether_models::duration::as_text;
-use bellwether_predictor::config::{Backend, DetectionConfig, ForecastConfig, CalledService};
+use bellwether_predictor::config::{Backend, CalledService, DetectionConfig, ForecastConfig};
 use bellwether_scheduler::config::{AlertsConfig, RerouteConfig, ScaleConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What the door lets in.
     pub ingest: IngestConfig,
+    /// What is received from senders, and from whom.
+    pub push: PushConfig,
     /// Metrics of the machine Bellwether runs on.
     pub host: HostConfig,
     /// What is scraped, in Prometheus' own syntax.
@@ -175,7 +178,10 @@ impl Config {
         let mut jobs = BTreeSet::new();
         for scrape in &self.scrape_configs {
             if !jobs.insert(&scrape.job_name) {
-                faults.push(format!("scrape_configs: job_name {:?} is there already; names must differ", scrape.job_name));
+                faults.push(format!(
+                    "scrape_configs: job_name {:?} is there already; names must differ",
+                    scrape.job_name
+                ));
             }
         }
         for workload in &self.workloads {
@@ -193,6 +199,7 @@ impl Config {
             ("server", self.server != other.server),
             ("store", self.store != other.store),
             ("ingest", self.ingest != other.ingest),
+            ("push", self.push != other.push),
             ("host", self.host != other.host),
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
         ];

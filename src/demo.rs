@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bellwether_collector::ingest::Clock;
-use bellwether_collector::source::remote_write;
 use bellwether_collector::store::{Batch, SeriesSamples};
 use bellwether_models::incident::Incident;
 use bellwether_models::outlook::Snapshot;
@@ -22,6 +21,7 @@ use tokio::sync::watch;
 use crate::api::{self, Faces};
 use crate::config::{Config, all_faults};
 use crate::pipeline::Pipeline;
+use crate::remote_write;
 use crate::server::Server;
 use crate::telemetry;
 use fleet::{Account, Fleet};
@@ -109,7 +109,7 @@ impl Replay {
             clock,
             banner: Some("replay of recorded data".to_owned()),
         };
-        let server = Server::start(listener, api::router(&pipeline, faces, &config.server)?)?;
+        let server = Server::start(listener, api::router(&pipeline, faces, &config)?)?;
         let sender = reqwest::Client::builder().no_proxy().build()?;
         let story = Story::new(server.address);
         Ok(Self { recording, config, now, pipeline, ready, server, sender, story })
@@ -171,7 +171,7 @@ impl Replay {
             for samples in series.samples.chunks(REQUEST_SAMPLES) {
                 let part = vec![SeriesSamples { labels: series.labels.clone(), samples: samples.to_vec() }];
                 sent += samples.len();
-                self.post(remote_write::encode(&part)).await?;
+                self.post(remote_write::encode(&part)?).await?;
             }
         }
         Ok(sent)

@@ -81,23 +81,23 @@ impl System {
         let host = host::HostSource::start(&config.host, pipeline.ingest.clone());
         let (asks, reloads) = mpsc::channel(1);
         let (ready, is_ready) = watch::channel(false);
-        let server_config = config.server.clone();
-        let (config, in_force) = watch::channel(Arc::new(config));
+        let config = Arc::new(config);
+        let (in_force, seen) = watch::channel(config.clone());
         let targets = scraper.clone();
         let faces = Faces {
             engine: pipeline.engine.clone(),
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
-            config: in_force,
+            config: seen,
             targets: Arc::new(move || targets.targets()),
             ready: is_ready,
             reloads: Some(asks),
             clock: wall_clock(),
             banner: None,
         };
-        let server = Server::start(listener, api::router(&pipeline, faces, &server_config)?)?;
+        let server = Server::start(listener, api::router(&pipeline, faces, &config)?)?;
         info!(address = %server.address, config = %path.display(), "listening");
-        Ok(Self { path, pipeline, scraper, host, config, ready, reloads, server })
+        Ok(Self { path, pipeline, scraper, host, config: in_force, ready, reloads, server })
     }
 
     fn cadence(&self) -> Duration {

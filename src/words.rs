@@ -21,7 +21,13 @@ pub fn incident(incident: &Incident, most: usize) -> String {
         Status::Resolved => "over",
     };
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{severity} {} · {state} · since {} UTC · {}", incident.workload, clock(incident.onset), incident.id);
+    let _ = writeln!(
+        text,
+        "{severity} {} · {state} · since {} UTC · {}",
+        incident.workload,
+        clock(incident.onset),
+        incident.id
+    );
     let _ = writeln!(
         text,
         "  {} anomalies in {} services: {}",

@@ -30,7 +30,10 @@ async fn ready(State(faces): State<Faces>) -> (StatusCode, &'static str) {
     if *faces.ready.borrow() {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store does not take samples, or the first round is under way\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the store does not take samples, or the first round is under way\n",
+        )
     }
 }
 

@@ -48,5 +48,8 @@ fn find(args: &Args) -> anyhow::Result<serde_json::Value> {
             Err(error) => return Err(error),
         }
     }
-    bail!("there is no incident and no decision with the id {:?}; /api/v1/incidents and /api/v1/decisions list them", args.id)
+    bail!(
+        "there is no incident and no decision with the id {:?}; /api/v1/incidents and /api/v1/decisions list them",
+        args.id
+    )
 }
