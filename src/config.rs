@@ -220,7 +220,6 @@ impl Config {
         let backend = |b: &bellwether_scheduler::config::BackendConfig| Backend {
             name: b.name.clone(),
             load: b.load.clone(),
-            capacity: b.capacity.value(),
             ..Backend::default()
         };
         bellwether_predictor::Config {

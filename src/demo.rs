@@ -35,8 +35,8 @@ mod story;
 const CONFIG: &str = include_str!("../demo/bellwether.yaml");
 /// The workload whose replicas are simulated.
 const SHOP: &str = "shop";
-/// How much of the recording is replayed tick by tick; what lies before it is history.
-const LIVE: Duration = Duration::from_secs(26 * 3600);
+/// How much of the recording is replayed round by round: the last morning's ramp. What lies before it is history.
+const LIVE: Duration = Duration::from_secs(4 * 3600 + 900);
 /// Samples in one remote-write request.
 const REQUEST_SAMPLES: usize = 5000;
 

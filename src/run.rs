@@ -11,6 +11,7 @@ use bellwether_collector::source::host;
 use bellwether_collector::source::scrape::ScrapeManager;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
@@ -65,7 +66,7 @@ struct System {
     path: PathBuf,
     pipeline: Pipeline,
     scraper: Arc<ScrapeManager>,
-    host: host::HostSource,
+    host: AbortHandle,
     config: watch::Sender<Arc<Config>>,
     ready: watch::Sender<bool>,
     reloads: mpsc::Receiver<Reload>,
@@ -78,7 +79,7 @@ impl System {
         let pipeline = Pipeline::open(&config, wall_clock()).await?;
         let scraper = ScrapeManager::start(&config.scrape_configs, pipeline.ingest.clone());
         let scraper = Arc::new(scraper.context("could not start scraping")?);
-        let host = host::HostSource::start(&config.host, pipeline.ingest.clone());
+        let host = tokio::spawn(host::run(config.host.clone(), pipeline.ingest.clone())).abort_handle();
         let (asks, reloads) = mpsc::channel(1);
         let (ready, is_ready) = watch::channel(false);
         let config = Arc::new(config);
@@ -141,7 +142,7 @@ impl System {
     async fn shutdown(self) {
         self.ready.send_replace(false);
         self.server.shutdown().await;
-        self.host.shutdown().await;
+        self.host.abort();
         self.scraper.shutdown().await;
     }
 }

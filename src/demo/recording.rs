@@ -15,10 +15,13 @@ const FAULT: &[u8] = include_bytes!("../../demo/data/fault/metrics.csv.gz");
 const INJECTED_AT: &str = include_str!("../../demo/data/fault/inject_time.txt");
 
 /// What the recording's authors broke; shown beside the ranking and used for nothing else.
-pub const TRUTH: &str = "petInfo_AWS::DynamoDB::Table";
+pub const TRUTH: &str = "lambdastatusupdater_AWS::Lambda::Function";
 
-/// How long before the end of the demand the replay ends: its last afternoon's peak is over by then.
-const CUT: Duration = Duration::from_secs(8 * 3600);
+/// How long before the end of the demand the replay ends: when the last morning's ramp is over.
+const CUT: Duration = Duration::from_secs(20 * 3600 + 1800);
+
+/// How long the replay goes on after the fault's last row, so that all of it is seen.
+const AFTER: Duration = Duration::from_secs(8 * 60);
 
 /// Both recordings on the demand's timeline.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Recording {
         let injected = table::parse_time(INJECTED_AT.trim()).context("inject_time.txt holds no time")?;
         let newest = |table: &Table| table.times.last().copied().context("a recording is empty");
         let end = newest(&demand)? - CUT;
-        let shift_ms = end.as_millis() - newest(&fault)?.as_millis();
+        let shift_ms = (end - AFTER).as_millis() - newest(&fault)?.as_millis();
         let injected_at = shifted(injected, shift_ms);
         let mut recording = Self { samples: BTreeMap::new(), injected_at, fault_series: fault.names.len() };
         recording.add(&Labels::metric("http_requests_per_second").with("service", "shop"), &demand, 0, 0);
@@ -88,7 +91,7 @@ fn shifted(at: Timestamp, by_ms: i64) -> Timestamp {
 /// `PetSite_latency-p90` becomes `latency_p90{service="PetSite"}`.
 fn fault_labels(column: &str) -> Labels {
     let (service, metric) = column.rsplit_once('_').unwrap_or((column, "value"));
-    Labels::metric(&metric.replace('-', "_")).with("service", service)
+    Labels::metric(&metric.replace(|c: char| !c.is_ascii_alphanumeric(), "_")).with("service", service)
 }
 
 #[cfg(test)]
@@ -96,10 +99,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fault_falls_on_the_last_hours_of_the_demand() {
+    fn the_fault_falls_on_the_last_hour_of_the_demand() {
         let recording = Recording::load().unwrap();
         let (first, last) = recording.span();
-        assert!(last.since(first) > Duration::from_secs(15 * 86_400));
+        assert!(last.since(first) > Duration::from_secs(14 * 86_400));
         assert!(last.since(recording.injected_at) < Duration::from_secs(3600));
     }
 

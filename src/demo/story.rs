@@ -8,6 +8,7 @@ use std::time::Duration;
 use bellwether_models::forecast::Forecast;
 use bellwether_models::outlook::{Foresight, Snapshot};
 use bellwether_models::series::Timestamp;
+use bellwether_scheduler::plan::{Decision, Reason};
 use bellwether_scheduler::service::View;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -17,7 +18,7 @@ use crate::api::chart::{clock, short_number};
 use crate::words;
 
 /// Rounds between two looks at the forecast.
-const LOOK_EVERY: Duration = Duration::from_secs(4 * 3600);
+const LOOK_EVERY: Duration = Duration::from_secs(1800);
 /// Causes of an incident that the terminal names.
 const CAUSES: usize = 3;
 
@@ -49,7 +50,7 @@ impl Story {
     pub(super) fn opens(&self, recording: &Recording, live_from: Timestamp, last: Timestamp) {
         self.heading("Bellwether: recorded data through the whole system");
         self.say(&format!("page          http://{}", self.page));
-        self.say("demand        16 days of a production service, a sample a minute (crane, Apache-2.0)");
+        self.say("demand        15 days of a production service, a sample a minute (crane, Apache-2.0)");
         self.say(&format!(
             "fault         {} series of the PetShop application, one injected fault (PetShop dataset, CC-BY-4.0)",
             recording.fault_series
@@ -95,8 +96,7 @@ impl Story {
             return;
         }
         self.last_look = Some(now);
-        let reason = decision.reasons.iter().find(|reason| reason.to_string().contains("expects"));
-        let reason = reason.or(decision.reasons.first()).map(ToString::to_string).unwrap_or_default();
+        let reason = deciding(decision).map(ToString::to_string).unwrap_or_default();
         self.say(&format!(
             "{}  {:>6}   {:>6}   {to:>5}   {:>9}   {reason}",
             clock(now),
@@ -146,6 +146,17 @@ impl Story {
     pub(super) fn stays_up(&self) {
         self.say(&format!("\nThe page stays up at http://{} until Ctrl-C.", self.page));
     }
+}
+
+/// The forecast where it asks for more than the reactive rule, else the reactive rule's own reason.
+fn deciding(decision: &Decision) -> Option<&Reason> {
+    let foreseen = decision.to > decision.reactive;
+    let fits = |reason: &&Reason| match reason {
+        Reason::Forecast { .. } => foreseen,
+        Reason::Reactive { .. } | Reason::WithinTolerance { .. } => !foreseen,
+        _ => false,
+    };
+    decision.reasons.iter().find(fits).or(decision.reasons.first())
 }
 
 fn forecast(snapshot: &Snapshot) -> Option<&Forecast> {
