@@ -156,7 +156,7 @@ impl Replay {
             self.story.round(&snapshot, &view, &fleets, until);
             now = until;
         }
-        self.story.replay_ended(&fleets);
+        self.story.replay_ended(&fleets, self.recording.injected_at);
         Ok(())
     }
 

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn new_replicas_serve_after_the_start_up_time_and_surplus_goes_at_once() {
-        let at = |minute| Timestamp::from_secs(minute * 60);
+        let at = |minute: i64| Timestamp::from_secs(minute * 60);
         let mut fleet = Fleet::new(2, Duration::from_secs(300));
         fleet.order(5, at(0));
         assert_eq!((fleet.ready(at(4)), fleet.ordered()), (2, 5));

@@ -118,12 +118,13 @@ impl Story {
         self.told.insert(incident.id.clone(), leader);
     }
 
-    pub(super) fn replay_ended(&mut self, fleets: &Fleets) {
+    pub(super) fn replay_ended(&mut self, fleets: &Fleets, injected_at: Timestamp) {
         self.bar.finish_and_clear();
         self.heading("What came of it");
         self.say(&format!(
-            "incidents     {} opened; the fault was injected into {TRUTH}; ranked first: {}",
+            "incidents     {} opened; the fault was injected at {} into {TRUTH}; ranked first: {}",
             self.told.len(),
+            clock(injected_at),
             self.told.values().next_back().map_or("nothing", String::as_str)
         ));
         let (ours, reactive) = (fleets.our_account, fleets.reactive_account);
