@@ -61,6 +61,9 @@ pub struct ScaleConfig {
     pub capacity_per_replica: Option<Positive>,
     /// Share of its capacity at which the reactive rule wants a replica to run. Above 0, up to 1; default 0.8.
     pub target_utilisation: Fraction,
+    /// The same while a fresh forecast is at hand: replicas may run hotter when the demand to come is known. Left out:
+    /// as `target_utilisation`.
+    pub floor_utilisation: Option<Fraction>,
     /// Share of its capacity up to which the forecast's quantile may fill a replica. Above 0, up to 1; default 1: the
     /// safety lies in the quantile.
     pub forecast_utilisation: Fraction,
@@ -104,6 +107,7 @@ impl Default for ScaleConfig {
             max: 10,
             capacity_per_replica: None,
             target_utilisation: Fraction(0.8),
+            floor_utilisation: None,
             forecast_utilisation: Fraction(1.0),
             startup: Duration::from_secs(300),
             cost: CostConfig::default(),

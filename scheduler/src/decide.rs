@@ -1,14 +1,16 @@
 //! Facts into a plan: pure, synchronous, deterministic.
 //!
 //! For each workload two rules advise. The *reactive* rule is that of the Kubernetes Horizontal Pod Autoscaler,
-//! `ceil(replicas * metric / target)` with a tolerance. The *forecast* rule covers the demand to come, until a replica
-//! asked for now would serve and the next decision is due, with the probability that the costs of too few and too many
-//! replicas call for. The greater advice is followed, through stabilisation window and pace, and never below the course
-//! that the reactive rule alone would have taken. What is not known can only hold or raise.
+//! `ceil(replicas * metric / target)` with a tolerance. The *forecast* rule covers the demand to come with the
+//! probability that the costs of too few and too many replicas call for: it raises for the time when a replica asked
+//! for now would serve, and keeps what is needed until then. The greater advice is followed, through stabilisation
+//! window and pace, and never below the course that the reactive rule alone would have taken. What is not known can
+//! only hold or raise.
 
 mod demand;
 mod fleet;
 mod pace;
+mod reactive;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,8 +19,9 @@ use bellwether_models::outlook::{Outlook, Snapshot};
 use bellwether_models::series::Timestamp;
 
 pub use fleet::{Fleet, History, Track};
+pub use reactive::Reactive;
 
-use crate::config::{Mode, ScaleConfig, Workload};
+use crate::config::{Fraction, Mode, ScaleConfig, Workload};
 use crate::plan::{Advice, Decision, Plan, Reason};
 use demand::{Foreseen, Need, Now};
 
@@ -28,21 +31,37 @@ use demand::{Foreseen, Need, Now};
 pub fn decide(snapshot: &Snapshot, fleet: &Fleet, workloads: &[Workload], cadence: Duration, now: Timestamp) -> Plan {
     let outlooks: HashMap<&str, &Outlook> = snapshot.workloads.iter().map(|o| (o.workload.as_str(), o)).collect();
     let decisions = workloads.iter().map(|workload| {
-        let outlook = outlooks.get(workload.name.as_str()).copied();
-        decide_one(workload, outlook, fleet.of(&workload.name), cadence, now)
+        decide_one(&Facts {
+            workload,
+            scale: &workload.scale,
+            outlook: outlooks.get(workload.name.as_str()).copied(),
+            history: fleet.of(&workload.name),
+            cadence,
+            now,
+        })
     });
     Plan { made_at: now, decisions: decisions.collect() }
 }
 
-/// One workload: advice, then the shape in which it is followed.
-fn decide_one(
-    workload: &Workload,
-    outlook: Option<&Outlook>,
-    history: Option<&History>,
+/// All that one decision rests on.
+struct Facts<'a> {
+    workload: &'a Workload,
+    scale: &'a ScaleConfig,
+    outlook: Option<&'a Outlook>,
+    history: Option<&'a History>,
     cadence: Duration,
     now: Timestamp,
-) -> Decision {
-    let scale = &workload.scale;
+}
+
+impl Facts<'_> {
+    fn foreseen(&self) -> Foreseen {
+        self.outlook.map(|o| Foreseen::read(o, self.scale, self.cadence, self.now)).unwrap_or_default()
+    }
+}
+
+/// One workload: advice, then the shape in which it is followed.
+fn decide_one(facts: &Facts<'_>) -> Decision {
+    let Facts { workload, scale, outlook, history, now, .. } = *facts;
     let observed = outlook.and_then(|o| demand::observed_replicas(o, scale, now));
     let from = base(scale, observed, history);
     let mut decision = Decision {
@@ -54,6 +73,7 @@ fn decide_one(
         to: from,
         observed: observed.map(|(_, replicas)| replicas),
         reactive: None,
+        floor: None,
         predicted: None,
         advice: Advice::default(),
         reasons: Vec::new(),
@@ -62,11 +82,10 @@ fn decide_one(
         decision.reasons.push(Reason::ReplicasUnknown);
         return decision;
     }
-    let facts = match Now::read(outlook, scale, now) {
-        Ok(facts) => facts,
-        Err(missing) => return without_demand(decision, missing, outlook, history, scale, cadence, now),
-    };
-    follow(decision, &facts, outlook, history, scale, cadence, now)
+    match Now::read(outlook, scale, now) {
+        Ok(present) => follow(decision, &present, facts),
+        Err(missing) => without_demand(decision, missing, facts),
+    }
 }
 
 /// Where the next step starts. A shadow runs its own course: it starts from what was decided before. Who acts starts
@@ -80,103 +99,90 @@ fn base(scale: &ScaleConfig, observed: Option<(Timestamp, u32)>, history: Option
 }
 
 /// Without the demand of now the forecast may still raise; nothing lowers.
-fn without_demand(
-    mut decision: Decision,
-    missing: Reason,
-    outlook: Option<&Outlook>,
-    history: Option<&History>,
-    scale: &ScaleConfig,
-    cadence: Duration,
-    now: Timestamp,
-) -> Decision {
+fn without_demand(mut decision: Decision, missing: Reason, facts: &Facts<'_>) -> Decision {
+    let Facts { history, scale, now, .. } = *facts;
     decision.reactive = history.and_then(|h| h.reactive.replicas()).or(decision.from);
+    decision.floor = history.and_then(|h| h.floor.replicas()).or(decision.from);
     decision.reasons.push(missing);
-    let Some(Foreseen { need: Some(need), .. }) = outlook.map(|o| Foreseen::read(o, scale, cadence, now)) else {
-        return decision;
-    };
-    decision.predicted = Some(need.replicas);
-    if decision.from.is_some_and(|from| need.replicas > from) {
-        decision.reasons.push(need.reason.clone());
+    let Some(band) = facts.foreseen().band else { return decision };
+    decision.predicted = Some(band.raise.replicas);
+    if decision.from.is_some_and(|from| band.raise.replicas > from) {
+        let wanted = band.raise.replicas;
+        decision.reasons.push(band.raise.reason);
         let track = history.map(|h| h.ours.clone()).unwrap_or_default();
-        shape(&mut decision, need.replicas, 0, &track, scale, now);
+        shape(&mut decision, wanted, 0, &track, scale, now);
         decision.to = decision.to.max(decision.from);
     }
     decision
 }
 
 /// The regular course: both rules advise, the greater is followed.
-fn follow(
-    mut decision: Decision,
-    facts: &Now,
-    outlook: Option<&Outlook>,
-    history: Option<&History>,
-    scale: &ScaleConfig,
-    cadence: Duration,
-    now: Timestamp,
-) -> Decision {
-    let (ours, reactive) = tracks(history, &decision);
-    let floor = floor_of(&reactive, facts, scale, now);
-    decision.reactive = Some(floor.replicas);
-    decision.advice.reactive = Some(floor.advised);
+fn follow(mut decision: Decision, present: &Now, facts: &Facts<'_>) -> Decision {
+    let Facts { history, scale, now, .. } = *facts;
+    let foreseen = facts.foreseen();
+    let may_run_hot = foreseen.band.is_some() && foreseen.missing.is_none();
+    let hot = scale.floor_utilisation.filter(|_| may_run_hot).unwrap_or(scale.target_utilisation);
 
-    let foreseen = outlook.map(|o| Foreseen::read(o, scale, cadence, now)).unwrap_or_default();
-    decision.predicted = foreseen.need.as_ref().map(|n| n.replicas);
-    let present = facts.reactive(ours.replicas(), scale);
-    let wanted = winner(&mut decision, present, foreseen.need);
-    let held = foreseen.missing.and_then(|reason| {
-        let silence = silence(history, now);
-        let gives_up =
-            matches!(reason, Reason::ForecastAbstained { .. }) && silence.is_none_or(|s| s >= scale.fallback_after);
-        decision.reasons.push(reason);
-        if gives_up {
-            decision.reasons.push(Reason::FellBack { silent_seconds: silence.unwrap_or_default().as_secs_f64() });
-        }
-        (!gives_up).then_some(()).and(decision.from)
-    });
-    let wanted = match held {
+    let start = Track::starting_at(decision.from);
+    let course = |of: fn(&History) -> &Track| history.map_or_else(|| start.clone(), |h| of(h).clone());
+    let reactive = Step::of(&course(|h| &h.reactive), present, scale.target_utilisation, scale, now);
+    let floor = Step::of(&course(|h| &h.floor), present, hot, scale, now);
+    (decision.reactive, decision.advice.reactive) = (Some(reactive.replicas), Some(reactive.advised));
+    (decision.floor, decision.advice.floor) = (Some(floor.replicas), Some(floor.advised));
+
+    let mut ours = course(|h| &h.ours);
+    ours.stand_at(decision.from);
+    decision.predicted = foreseen.band.as_ref().map(|b| b.raise.replicas);
+    let coming = foreseen.band.map(|band| band.nearest(ours.replicas()));
+    let wanted = winner(&mut decision, present.reactive(ours.replicas(), hot, scale), coming);
+    let wanted = hold_if_missing(&mut decision, wanted, foreseen.missing, facts);
+    shape(&mut decision, wanted, floor.replicas, &ours, scale, now);
+    decision
+}
+
+/// One step of the course that a plain reactive autoscaler would take.
+struct Step {
+    advised: u32,
+    replicas: u32,
+}
+
+impl Step {
+    fn of(track: &Track, present: &Now, target: Fraction, scale: &ScaleConfig, now: Timestamp) -> Self {
+        let advised = present.reactive(track.replicas(), target, scale).replicas.clamp(scale.min, scale.max);
+        let stable = pace::stabilised(track, advised, scale, now);
+        Self { advised, replicas: pace::limited(track, stable, scale, now) }
+    }
+}
+
+/// The greater of the two needs, and both reasons, that of the greater first.
+fn winner(decision: &mut Decision, present: Need, coming: Option<Need>) -> u32 {
+    let Some(coming) = coming else {
+        decision.reasons.push(present.reason);
+        return present.replicas;
+    };
+    let wanted = present.replicas.max(coming.replicas);
+    let (first, second) = if coming.replicas > present.replicas { (coming, present) } else { (present, coming) };
+    decision.reasons.extend([first.reason, second.reason]);
+    wanted
+}
+
+/// Without a full forecast nothing is taken away, until an abstaining forecaster has been silent for too long.
+fn hold_if_missing(decision: &mut Decision, wanted: u32, missing: Option<Reason>, facts: &Facts<'_>) -> u32 {
+    let Some(missing) = missing else { return wanted };
+    let silence = silence(facts.history, facts.now);
+    let abstains = matches!(missing, Reason::ForecastAbstained { .. });
+    decision.reasons.push(missing);
+    if abstains && silence.is_none_or(|s| s >= facts.scale.fallback_after) {
+        decision.reasons.push(Reason::FellBack { silent_seconds: silence.unwrap_or_default().as_secs_f64() });
+        return wanted;
+    }
+    match decision.from {
         Some(from) if from > wanted => {
             decision.reasons.push(Reason::HoldsForLackOfFacts { wanted });
             from
         }
         _ => wanted,
-    };
-    shape(&mut decision, wanted, floor.replicas, &ours, scale, now);
-    decision
-}
-
-/// Both courses; a workload seen for the first time starts both where it stands.
-fn tracks(history: Option<&History>, decision: &Decision) -> (Track, Track) {
-    let fresh = || Track::starting_at(decision.from);
-    let mut ours = history.map_or_else(fresh, |h| h.ours.clone());
-    ours.stand_at(decision.from);
-    (ours, history.map_or_else(fresh, |h| h.reactive.clone()))
-}
-
-struct Floor {
-    advised: u32,
-    replicas: u32,
-}
-
-/// One step of the course that a plain reactive autoscaler would take.
-fn floor_of(track: &Track, facts: &Now, scale: &ScaleConfig, now: Timestamp) -> Floor {
-    let advised = facts.reactive(track.replicas(), scale).replicas.clamp(scale.min, scale.max);
-    let stable = pace::stabilised(track, advised, scale, now);
-    Floor { advised, replicas: pace::limited(track, stable, scale, now) }
-}
-
-/// The greater of the two needs; its reason first, the other's as well when it asks for a change.
-fn winner(decision: &mut Decision, present: Need, foreseen: Option<Need>) -> u32 {
-    let Some(foreseen) = foreseen else {
-        decision.reasons.push(present.reason);
-        return present.replicas;
-    };
-    let wanted = present.replicas.max(foreseen.replicas);
-    if foreseen.replicas > present.replicas {
-        decision.reasons.extend([foreseen.reason, present.reason]);
-    } else {
-        decision.reasons.extend([present.reason, foreseen.reason]);
     }
-    wanted
 }
 
 /// How long the forecaster has given nothing; `None` when it never has given anything.

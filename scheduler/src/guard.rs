@@ -175,8 +175,9 @@ mod tests {
             to: Some(to),
             observed: None,
             reactive: Some(to),
+            floor: Some(to),
             predicted: Some(6),
-            advice: Advice { ours: Some(to), reactive: Some(to) },
+            advice: Advice { ours: Some(to), reactive: Some(to), floor: Some(to) },
             reasons: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod record;
 pub mod route;
 pub mod service;
+pub mod simulate;
 
 pub use config::{AlertsConfig, Config, RerouteConfig, ScaleConfig, Workload};
 pub use service::{Handle, Service};

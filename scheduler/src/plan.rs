@@ -48,9 +48,11 @@ pub struct Decision {
     pub to: Option<u32>,
     /// Replicas really observed.
     pub observed: Option<u32>,
-    /// Counterfactual: what a plain reactive autoscaler with the same settings would run now.
+    /// Counterfactual: what a plain reactive autoscaler with the same target would run now.
     pub reactive: Option<u32>,
-    /// Replicas that the forecast alone asks for.
+    /// The least that the reactive rule allows: the same as `reactive`, unless it may run hotter beside a forecast.
+    pub floor: Option<u32>,
+    /// Replicas that the forecast alone asks for, to serve when a replica asked for now would.
     pub predicted: Option<u32>,
     /// What each rule advised before stabilisation and pace.
     pub advice: Advice,
@@ -82,6 +84,8 @@ pub struct Advice {
     pub ours: Option<u32>,
     /// By the reactive rule alone, on its own course.
     pub reactive: Option<u32>,
+    /// By the reactive rule that is the floor.
+    pub floor: Option<u32>,
 }
 
 /// One ground of a decision or refusal, with the numbers that decided. Displays as one plain sentence.
@@ -118,6 +122,13 @@ pub enum Reason {
         replicas: u32,
         /// Model behind it.
         model: String,
+    },
+    /// The present replicas lie between what the demand to come asks for and what it may need.
+    WithinForecast {
+        /// Asked for when a replica asked for now would serve.
+        least: u32,
+        /// Needed at most until then.
+        most: u32,
     },
     /// The forecaster would rather not say.
     ForecastAbstained {
@@ -251,6 +262,7 @@ impl Reason {
             Self::Reactive { .. }
                 | Self::WithinTolerance { .. }
                 | Self::Forecast { .. }
+                | Self::WithinForecast { .. }
                 | Self::AtMin { .. }
                 | Self::Stabilising { .. }
                 | Self::Paced { .. }
@@ -281,6 +293,7 @@ impl fmt::Display for Reason {
                 n(quantile * 100.0),
                 n(*per_replica)
             ),
+            Self::WithinForecast { least, most } => write!(f, "the forecast asks for {least} to {most}"),
             Self::ForecastAbstained { why } => write!(f, "there is no forecast: {why}"),
             Self::ForecastTooOld { age_seconds } => write!(f, "the forecast is {} old", span(*age_seconds)),
             Self::ForecastTooShort { reach_seconds, lead_seconds } => {
@@ -308,7 +321,7 @@ impl fmt::Display for Reason {
             }
             Self::Paced { wanted, allowed } => write!(f, "{wanted} are wanted, the pace allows {allowed} for now"),
             Self::ReactiveFloor { replicas } => {
-                write!(f, "a reactive autoscaler would run {replicas}: never below that")
+                write!(f, "the reactive rule alone would run {replicas}: never below that")
             }
             Self::Paused { note } => write!(f, "scaling is paused: {note}"),
             Self::DirectionPaused { direction, note } => write!(f, "scaling {direction} is paused: {note}"),

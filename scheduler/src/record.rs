@@ -261,6 +261,7 @@ mod tests {
             to: Some(to),
             observed: None,
             reactive: Some(from),
+            floor: Some(from),
             predicted: Some(to),
             advice: Advice::default(),
             reasons: vec![Reason::ReactiveFloor { replicas: from }],

@@ -1,15 +1,136 @@
 //! `bellwether simulate`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bellwether_models::duration;
+use bellwether_models::series::Window;
+use bellwether_scheduler::ScaleConfig;
+use bellwether_scheduler::simulate::{Report, Setting, html, run as simulate, usual_capacity, usual_policies};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::table;
 
 /// Options of `bellwether simulate`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Demand to serve: CSV (`.gz` too) `timestamp,value`, one series.
+    #[arg(long, value_name = "FILE")]
+    demand: PathBuf,
+    /// YAML with the `scale` section of a workload; what it leaves out has its default. Capacity, start-up time, bounds
+    /// and costs come from the options beside it.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Time from asking for a replica until it serves.
+    #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = duration::parse)]
+    startup: Duration,
+    /// Demand that one replica serves; a tenth of the 95th percentile of demand by default.
+    #[arg(long, value_name = "DEMAND")]
+    capacity: Option<f64>,
+    /// Time between two decisions.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration::parse)]
+    cadence: Duration,
+    /// Age of the newest demand when a decision is made.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration::parse)]
+    metric_age: Duration,
+    /// Target utilisations of the plain autoscalers: first, last and step.
+    #[arg(long, value_name = "FROM:TO:STEP", default_value = "0.3:0.95:0.05", value_parser = targets)]
+    targets: Targets,
+    /// Cost ratios of too few against too many replicas that our policy is run with, separated by commas.
+    #[arg(long, value_name = "RATIOS", value_delimiter = ',', default_value = "1,2,5,10,20,50,100,200,500", value_parser = ratio)]
+    costs: Vec<f64>,
+    /// Simulates a trace coarser than the start-up time all the same: demand is linear between its points.
+    #[arg(long)]
+    coarse: bool,
+    /// Where a self-contained page with figures goes.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Where the report goes as JSON; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+struct Targets(Vec<f64>);
 
 /// Runs the command.
 ///
 /// # Errors
-/// When its input cannot be read or its output cannot be written.
-pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not part of this build yet")
+/// When its input cannot be read, when the trace cannot be simulated as asked, or when its output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (name, demand) = read_demand(&args.demand)?;
+    let scale = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
+    let capacity = args.capacity.map_or_else(|| usual_capacity(&name, &demand), Ok)?;
+    let setting = Setting { startup: args.startup, capacity, cadence: args.cadence, metric_age: args.metric_age };
+    setting.check(&name, &demand, args.coarse)?;
+
+    let mut policies = usual_policies(&setting, &scale, &args.targets.0, &args.costs);
+    let progress = progress();
+    let outcomes = simulate(&demand, &setting, &mut policies, |share| progress.set_position((share * 1000.0) as u64));
+    progress.finish_and_clear();
+
+    let report = Report::new(&name, &setting, &outcomes);
+    write(&args.output, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    if let Some(path) = &args.html {
+        write(path, &html::page(&report, &demand, &setting, &outcomes))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_demand(path: &Path) -> anyhow::Result<(String, Window)> {
+    let mut series = table::read_series(path)?;
+    let Some(only) = series.pop().filter(|_| series.is_empty()) else {
+        bail!("{} holds {} series; demand is one", path.display(), series.len() + 1);
+    };
+    Ok((only.name.clone(), only.window()?))
+}
+
+fn read_policy(path: &Path) -> anyhow::Result<ScaleConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    serde_saphyr::from_str(&text).with_context(|| format!("{} is not the scale section of a workload", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        use std::io::Write;
+        return Ok(std::io::stdout().lock().write_all(text.as_bytes())?);
+    }
+    std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
+}
+
+fn progress() -> ProgressBar {
+    let style = ProgressStyle::with_template("simulating {wide_bar} {percent} %, {eta} left");
+    ProgressBar::new(1000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn targets(text: &str) -> Result<Targets, String> {
+    let refuse = || format!("{text:?} is not FROM:TO:STEP with 0 < FROM <= TO <= 1 and STEP > 0");
+    let parts: Vec<f64> = text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| refuse())?;
+    let [from, to, step] = parts[..] else { return Err(refuse()) };
+    if !(0.0 < from && from <= to && to <= 1.0 && step > 0.0 && (to - from) / step < 1000.0) {
+        return Err(refuse());
+    }
+    let count = ((to - from) / step + 1e-9) as usize + 1;
+    Ok(Targets((0..count).map(|i| ((from + i as f64 * step) * 1e6).round() / 1e6).collect()))
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let value: f64 = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err(format!("{value} is not a finite number above zero")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_counted_from_first_to_last() {
+        assert_eq!(targets("0.3:0.95:0.05").unwrap().0.len(), 14);
+        assert_eq!(targets("0.5:0.7:0.1").unwrap().0, [0.5, 0.6, 0.7]);
+        for senseless in ["0.3:0.95", "0:1:0.1", "0.9:0.3:0.1", "0.3:0.9:0", "a:b:c", "0.1:1:1e-9", "NaN:1:0.1"] {
+            assert!(targets(senseless).is_err(), "{senseless}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use bellwether_models::forecast::{Forecast, Quantile};
 use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::Timestamp;
 
-use crate::config::ScaleConfig;
+use crate::config::{Fraction, ScaleConfig};
 use crate::plan::Reason;
 
 /// A number of replicas and the reason for it.
@@ -34,9 +34,16 @@ impl Now {
         Ok(Self { demand: demand.value.max(0.0), capacity })
     }
 
-    /// The rule of the Horizontal Pod Autoscaler from `current` replicas, without bounds.
-    pub(super) fn reactive(&self, current: Option<u32>, scale: &ScaleConfig) -> Need {
-        let per_replica = self.capacity * scale.target_utilisation.value();
+    /// `demand` as the present, where a capacity is known; `None` too for a demand that is not a number.
+    pub(super) fn of(demand: f64, scale: &ScaleConfig) -> Option<Self> {
+        let capacity = scale.capacity_per_replica?.value();
+        demand.is_finite().then_some(Self { demand: demand.max(0.0), capacity })
+    }
+
+    /// The rule of the Horizontal Pod Autoscaler from `current` replicas, for replicas that run at `target` of their
+    /// capacity; without bounds.
+    pub(super) fn reactive(&self, current: Option<u32>, target: Fraction, scale: &ScaleConfig) -> Need {
+        let per_replica = self.capacity * target.value();
         let replicas = replicas_for(self.demand, per_replica);
         let tolerance = scale.tolerance.value();
         if let Some(current) = current.filter(|c| *c > 0) {
@@ -52,10 +59,34 @@ impl Now {
 /// The demand to come, as far as anything can be said of it.
 #[derive(Default)]
 pub(super) struct Foreseen {
-    /// Replicas for its peak.
-    pub(super) need: Option<Need>,
+    /// Replicas for it.
+    pub(super) band: Option<Band>,
     /// What is missing, if anything: it keeps replicas from being taken away.
     pub(super) missing: Option<Reason>,
+}
+
+/// Between too few and too many for the demand to come; both at least what is best right now.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Band {
+    /// What replicas asked for now must meet: the demand when they begin to serve. What comes earlier comes too soon
+    /// for them.
+    pub(super) raise: Need,
+    /// What the present replicas are needed for: the demand until lost ones could be replaced.
+    pub(super) keep: Need,
+}
+
+impl Band {
+    /// The nearest to `current` that lies in the band.
+    pub(super) fn nearest(self, current: Option<u32>) -> Need {
+        match current {
+            Some(current) if current > self.keep.replicas => self.keep,
+            Some(current) if current > self.raise.replicas => {
+                let (least, most) = (self.raise.replicas, self.keep.replicas);
+                Need { replicas: current, reason: Reason::WithinForecast { least, most } }
+            }
+            _ => self.raise,
+        }
+    }
 }
 
 impl Foreseen {
@@ -64,35 +95,53 @@ impl Foreseen {
         let (forecast, model) = match &outlook.foresight {
             Foresight::Forecast { forecast, model, .. } => (forecast, model),
             Foresight::Abstained { reason } => {
-                return Self { need: None, missing: Some(Reason::ForecastAbstained { why: reason.clone() }) };
+                return Self { band: None, missing: Some(Reason::ForecastAbstained { why: reason.clone() }) };
             }
         };
         let age = distance(now, outlook.made_at);
         if age > scale.max_fact_age {
-            return Self { need: None, missing: Some(Reason::ForecastTooOld { age_seconds: age.as_secs_f64() }) };
+            return Self { band: None, missing: Some(Reason::ForecastTooOld { age_seconds: age.as_secs_f64() }) };
         }
         let lead = scale.startup + cadence;
-        Self { need: need(forecast, model, scale, lead, now), missing: shortfall(forecast, lead, now) }
+        Self { band: band(forecast, model, scale, cadence, now), missing: shortfall(forecast, lead, now) }
     }
 }
 
-/// Replicas for the highest demand from `now` to `now + lead`, at the quantile that the costs call for.
-fn need(forecast: &Forecast, model: &str, scale: &ScaleConfig, lead: Duration, now: Timestamp) -> Option<Need> {
-    let capacity = scale.capacity_per_replica?.value();
+fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, cadence: Duration, now: Timestamp) -> Option<Band> {
+    let per_replica = scale.capacity_per_replica?.value() * scale.forecast_utilisation.value();
     let quantile = scale.cost.quantile();
-    let (at, demand) = peak(forecast, quantile, now, now + lead)?;
-    let per_replica = capacity * scale.forecast_utilisation.value();
-    let replicas = replicas_for(demand, per_replica);
-    let quantile = quantile.value();
-    let reason = Reason::Forecast { at, demand, quantile, per_replica, replicas, model: model.to_owned() };
-    Some(Need { replicas, reason })
+    let path = quantile_path(forecast, quantile);
+    let serving = now + scale.startup;
+    let need = |from, to| {
+        let (at, demand) = peak(forecast, &path, from, to)?;
+        let replicas = replicas_for(demand, per_replica);
+        let (quantile, model) = (quantile.value(), model.to_owned());
+        let reason = Reason::Forecast { at, demand, quantile, per_replica, replicas, model };
+        Some(Need { replicas, reason })
+    };
+    let keep = need(now, serving + cadence)?;
+    Some(Band { raise: need(serving, serving + cadence).unwrap_or_else(|| keep.clone()), keep })
 }
 
-/// The highest point of one quantile's path from `from` to `to`, with one more point on either side, since demand
-/// between two points may be as high as either.
-fn peak(forecast: &Forecast, quantile: Quantile, from: Timestamp, to: Timestamp) -> Option<(Timestamp, f64)> {
-    let step = forecast.step.times(1);
+/// The path of one probability; beyond the topmost level it goes on as the tail of an exponential distribution through
+/// the two topmost, as excesses over a high threshold do (Balkema and de Haan 1974, Pickands 1975; shape zero).
+fn quantile_path(forecast: &Forecast, quantile: Quantile) -> Vec<f64> {
     let path = forecast.quantile(quantile);
+    let ([.., below, top], [.., lower, upper]) = (forecast.levels.as_slice(), forecast.quantiles.as_slice()) else {
+        return path;
+    };
+    if quantile <= *top {
+        return path;
+    }
+    let rarer = |rare: Quantile, common: Quantile| ((1.0 - common.value()) / (1.0 - rare.value())).ln();
+    let stretch = rarer(quantile, *top) / rarer(*top, *below);
+    lower.iter().zip(upper).map(|(lo, hi)| hi + stretch * (hi - lo)).collect()
+}
+
+/// The highest point of `path` from `from` to `to`, with one more point on either side, since demand between two points
+/// may be as high as either.
+fn peak(forecast: &Forecast, path: &[f64], from: Timestamp, to: Timestamp) -> Option<(Timestamp, f64)> {
+    let step = forecast.step.times(1);
     let points = path.iter().enumerate().map(|(i, value)| (forecast.time_of(i), *value));
     let near = points.filter(|(at, value)| *at + step > from && *at < to + step && value.is_finite());
     near.fold(None, |best, point| match best {

@@ -20,6 +20,8 @@ pub struct History {
     pub ours: Track,
     /// As a plain reactive autoscaler would have gone.
     pub reactive: Track,
+    /// As the reactive rule that is the floor would have gone.
+    pub floor: Track,
     /// When a forecast was last at hand.
     pub last_forecast: Option<Timestamp>,
 }
@@ -48,6 +50,7 @@ impl Fleet {
         let history = |d: &Decision| History {
             ours: Track::starting_at(d.to),
             reactive: Track::starting_at(d.reactive),
+            floor: Track::starting_at(d.floor),
             last_forecast: d.predicted.map(|_| d.at),
         };
         Self(decisions.into_iter().map(|d| (d.workload.clone(), history(d))).collect())
@@ -76,6 +79,8 @@ impl History {
         self.ours.record(decision.at, decision.advice.ours, decision.from, decision.to, windows);
         let before = self.reactive.replicas.or(decision.from);
         self.reactive.record(decision.at, decision.advice.reactive, before, decision.reactive, windows);
+        let before = self.floor.replicas.or(decision.from);
+        self.floor.record(decision.at, decision.advice.floor, before, decision.floor, windows);
         let silent = |r: &Reason| matches!(r, Reason::ForecastAbstained { .. } | Reason::ForecastTooOld { .. });
         if decision.predicted.is_some() && !decision.reasons.iter().any(silent) {
             self.last_forecast = self.last_forecast.max(Some(decision.at));
@@ -107,7 +112,7 @@ impl Track {
         self.replicas = replicas;
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         at: Timestamp,
         advice: Option<u32>,

@@ -81,7 +81,7 @@ fn a_peak_within_start_up_time_is_met_before_it_comes() {
     let shop = workload(scale());
     let mut fleet = settled_at(&shop, 40.0);
     let mut path = vec![40.0; 60];
-    path[4] = 90.0;
+    path[4..8].fill(90.0);
     let decision = round(&mut fleet, &shop, outlook(at(0), 40.0, foresee(at(0), &path)), at(0));
     assert_eq!((decision.from, decision.to), (Some(5), Some(9)), "{decision}");
     assert_eq!(decision.reactive, Some(5), "a reactive autoscaler sees nothing yet");
@@ -96,6 +96,55 @@ fn a_peak_beyond_start_up_time_can_wait() {
     path[10] = 90.0;
     let decision = round(&mut fleet, &shop, outlook(at(0), 40.0, foresee(at(0), &path)), at(0));
     assert_eq!(decision.to, Some(5));
+}
+
+#[test]
+fn a_peak_that_is_over_before_a_replica_could_serve_keeps_but_does_not_raise() {
+    let shop = workload(scale());
+    let mut path = vec![16.0; 60];
+    path[1..3].fill(70.0);
+    let mut low = settled_at(&shop, 40.0);
+    let decision = round(&mut low, &shop, outlook(at(0), 40.0, foresee(at(0), &path)), at(0));
+    assert_eq!(decision.to, Some(5), "{decision}");
+    let mut high = settled_at(&shop, 80.0);
+    for secs in (0..600).step_by(15) {
+        let decision = round(&mut high, &shop, outlook(at(secs), 16.0, foresee(at(secs), &path)), at(secs));
+        assert!(decision.to >= Some(7), "{decision}");
+    }
+}
+
+#[test]
+fn beside_a_fresh_forecast_replicas_may_run_hotter() {
+    let hot =
+        ScaleConfig { floor_utilisation: 1.0.try_into().ok(), tolerance: 0.0.try_into().expect("none"), ..scale() };
+    let shop = workload(hot);
+    let mut fleet = settled_at(&shop, 80.0);
+    let decision = round(&mut fleet, &shop, flat(at(0), 80.0), at(0));
+    assert_eq!((decision.to, decision.reactive, decision.floor), (Some(8), Some(10), Some(8)), "{decision}");
+    let silent = outlook(at(15), 80.0, Foresight::Abstained { reason: "silence".to_owned() });
+    assert_eq!(round(&mut fleet, &shop, silent, at(15)).to, Some(10), "without it they may not");
+}
+
+#[test]
+fn a_rarer_quantile_than_the_forecast_holds_is_found_in_its_tail() {
+    let step = Step::from_secs(MINUTE);
+    let forecast = |now: Timestamp| Foresight::Forecast {
+        forecast: Forecast {
+            start: now + step.times(1),
+            step,
+            mean: vec![40.0; 10],
+            levels: bellwether_models::forecast::Quantile::STANDARD.to_vec(),
+            quantiles: [20.0, 40.0, 60.0, 70.0].map(|v| vec![v; 10]).to_vec(), // ten more for each halving of the tail
+        },
+        model: "theta".to_owned(),
+        scores: Vec::new(),
+    };
+    let mut scale = scale();
+    scale.cost.too_few = 79.0.try_into().expect("positive"); // one in eighty: two halvings beyond 0.95
+    let shop = workload(scale);
+    let mut fleet = settled_at(&shop, 40.0);
+    let decision = round(&mut fleet, &shop, outlook(at(0), 40.0, forecast(at(0))), at(0));
+    assert_eq!(decision.to, Some(9), "{decision}");
 }
 
 #[test]
@@ -379,7 +428,8 @@ proptest! {
         scale in any_scale(), moments in prop::collection::vec(any_moment(), 1..60)
     ) {
         run(scale, &moments, |_, _, _, decision, _| {
-            assert!(decision.to >= decision.reactive, "{decision}");
+            assert!(decision.to >= decision.floor, "{decision}");
+            assert_eq!(decision.floor, decision.reactive, "unless it is told otherwise");
         });
     }
 
