@@ -13,6 +13,9 @@ test: peers ## Install what the tests need and run them all
 	cargo test --workspace --all-features --locked
 	notebooks/run.sh
 
+notebooks-test: ## Execute the notebooks against the demo
+	notebooks/run.sh
+
 peers: ## Install the real servers the tests talk to (Debian, root); says so where it cannot
 	scripts/install-test-peers.sh
 
@@ -31,4 +34,4 @@ $(DENY): scripts/tools.txt
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
 	@touch $(DENY)
 
-.PHONY: help demo test peers check audit bench
+.PHONY: help demo test notebooks-test peers check audit bench

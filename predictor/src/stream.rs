@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DetectionConfig;
 
+const WEEK_SECONDS: f64 = 7.0 * 86_400.0;
+
 /// A series under watch, and when it was last heard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
@@ -75,13 +77,17 @@ impl Followed {
     }
 }
 
+/// Alarms for each point whose surprise passes the threshold by chance: flagged points come in runs, and a run is one
+/// alarm. On six kinds of clean noise at 1m and 5m it was 0.02 to 0.48; the greatest, rounded up.
+const ALARMS_PER_FLAGGED_POINT: f64 = 0.5;
+
 /// When an anomaly opens, so that over `series` series the budget of false alarms holds: each of the points of a week
-/// gets its share of it (the bound of Bonferroni, which holds whatever the dependence among them).
+/// gets its share of it (the bound of Bonferroni, which holds whatever the dependence among series).
 #[must_use]
 pub fn thresholds(config: &DetectionConfig, series: usize) -> Thresholds {
     let usual = Thresholds::default();
-    let points = 7.0 * 86_400.0 / config.grid().as_secs_f64() * series.max(1) as f64;
-    let opens = (points / config.false_alarms_per_week).log10().max(1.0);
+    let points = WEEK_SECONDS / config.grid().as_secs_f64() * series.max(1) as f64;
+    let opens = (ALARMS_PER_FLAGGED_POINT * points / config.false_alarms_per_week).log10().max(1.0);
     Thresholds { opens, closes: usual.closes.min(opens), quiet: lasting(config, usual.quiet) }
 }
 
@@ -112,7 +118,7 @@ mod tests {
             let config = DetectionConfig { false_alarms_per_week: budget, ..DetectionConfig::default() };
             thresholds(&config, series).opens
         };
-        assert!((opens(1.0, 1) - 10_080f64.log10()).abs() < 1e-9);
+        assert!((opens(1.0, 1) - 5_040f64.log10()).abs() < 1e-9);
         assert!((opens(1.0, 100) - opens(1.0, 1) - 2.0).abs() < 1e-9);
         assert!((opens(10.0, 1) - opens(1.0, 1) + 1.0).abs() < 1e-9);
     }
@@ -129,5 +135,41 @@ mod tests {
         assert_eq!(stream.anomaly(), None);
         assert_eq!(followed.anomalies.len(), 1);
         assert_eq!(followed.anomalies[0].onset, Timestamp::from_secs(603 * 60));
+    }
+
+    /// Clean signals of six kinds, one value for each point of time.
+    fn clean(kind: usize, noise: &mut Noise, point: usize, last: f64) -> f64 {
+        let gaussian = noise.gaussian();
+        let daily = (point as f64 / 288.0 * std::f64::consts::TAU).sin();
+        match kind {
+            0 => 100.0 + gaussian,
+            1 => 0.9 * last + gaussian,
+            2 => (0.5 * gaussian).exp(),
+            3 => 200.0 + 100.0 * daily + gaussian * (5.0 + 3.0 * daily),
+            4 => gaussian / ((0..3).map(|_| noise.gaussian().powi(2)).sum::<f64>() / 3.0).sqrt(),
+            _ => (5.0 + 5.0f64.sqrt() * gaussian).round().max(0.0),
+        }
+    }
+
+    #[test]
+    fn on_clean_signals_the_budget_of_false_alarms_holds() {
+        const WEEK: usize = 2016;
+        const WEEKS: usize = 5;
+        let config = DetectionConfig { step: Duration::from_secs(300), ..DetectionConfig::default() };
+        let thresholds = thresholds(&config, 12);
+        let mut alarms = 0;
+        for series in 0..12 {
+            let mut noise = Noise::new(series as u64 * 7919 + 3);
+            let mut stream = Stream::new(Labels::metric("clean"));
+            let mut last = 0.0;
+            for point in 0..WEEK * (1 + WEEKS) {
+                last = clean(series % 6, &mut noise, point, last);
+                let at = Timestamp::from_secs(point as i64 * 300);
+                let change = stream.watch.feed(at, last, &thresholds).1;
+                alarms += usize::from(point >= WEEK && matches!(change, Some(Change::Opened(_))));
+            }
+        }
+        println!("{alarms} false alarms over {WEEKS} weeks and 12 series");
+        assert!(alarms <= WEEKS, "{alarms} false alarms in {WEEKS} weeks");
     }
 }
