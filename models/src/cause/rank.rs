@@ -21,11 +21,11 @@ const DISCOUNT_OF_VANTAGE: f64 = 0.9;
 /// Scores below this are all the same to the lead of the first suspect.
 const LEAST_SCORE: f64 = 0.3;
 /// Coefficients of the confidence.
-const INTERCEPT: f64 = -3.097;
+const INTERCEPT: f64 = -2.699;
 /// See [`INTERCEPT`].
-const WEIGHT_OF_LEAD: f64 = 0.552;
+const WEIGHT_OF_LEAD: f64 = 0.500;
 /// See [`INTERCEPT`].
-const WEIGHT_OF_SIZE: f64 = 0.899;
+const WEIGHT_OF_SIZE: f64 = 0.806;
 /// Below this confidence the ranker says that it would rather not say.
 const ABSTAIN_BELOW: f64 = 0.5;
 

@@ -281,7 +281,8 @@ def choose(tree):
 def calibrate(tree, files):
     from sklearn.linear_model import LogisticRegression
 
-    truth = {c.key: c.truth["service"] for c in load(tree)}
+    answers = Path(tree).glob("*/*/root_cause.json")
+    truth = {f"{f.parent.parent.name}/{f.parent.name}": json.loads(f.read_text())["service"] for f in answers}
     sets, right, x, source = [], [], [], []
     for file in files:
         for key, case in json.loads(Path(file).read_text()).items():
@@ -292,7 +293,7 @@ def calibrate(tree, files):
             source.append((file, case["confidence"]))
     sets, right, x = np.array(sets), np.array(right), np.array(x)
     even = lambda keep: np.array([len(sets) / np.sum(sets[keep] == s) / len(set(sets)) for s in sets[keep]])
-    fit = lambda keep: LogisticRegression(C=0.1).fit(x[keep], right[keep], sample_weight=even(keep))
+    fit = lambda keep: LogisticRegression(C=0.05).fit(x[keep], right[keep], sample_weight=even(keep))
     left_out = np.zeros(len(right))
     for name in sorted(set(sets)):
         left_out[sets == name] = fit(sets != name).predict_proba(x[sets == name])[:, 1]
