@@ -23,6 +23,9 @@ mod metric;
 mod number;
 mod plan;
 
+#[cfg(test)]
+mod tests;
+
 use eval::Outcome;
 use grid::Grid;
 use plan::{Plan, Root};

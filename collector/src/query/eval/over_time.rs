@@ -110,7 +110,7 @@ impl Span<'_> {
     }
 
     fn range_seconds(&self) -> f64 {
-        (self.to - self.from) as f64 / 1000.0
+        seconds_between(self.from, self.to)
     }
 }
 
@@ -222,7 +222,7 @@ fn count_pairs(span: &Span<'_>, counts: fn(f64, f64) -> bool) -> f64 {
 /// The difference of the last two samples, for a counter with its reset; per second for a rate.
 fn instant_change(span: &Span<'_>, rate: bool) -> Option<f64> {
     let [.., before, last] = span.samples else { return None };
-    let seconds = (last.at.as_millis() - before.at.as_millis()) as f64 / 1000.0;
+    let seconds = seconds_between(before.at.as_millis(), last.at.as_millis());
     if seconds == 0.0 {
         return None;
     }
@@ -245,14 +245,17 @@ fn extrapolated(span: &Span<'_>, counter: bool) -> Option<f64> {
         let resets = span.samples.windows(2).filter(|pair| pair[1].value < pair[0].value);
         change = resets.fold(change, |change, pair| change + pair[0].value);
     }
-    let seconds = |from: i64, to: i64| (to - from) as f64 / 1000.0;
-    let sampled = seconds(first.at.as_millis(), last.at.as_millis());
-    let mut to_start = seconds(span.from, first.at.as_millis());
-    let to_end = seconds(last.at.as_millis(), span.to);
+    let sampled = seconds_between(first.at.as_millis(), last.at.as_millis());
+    let mut to_start = seconds_between(span.from, first.at.as_millis());
+    let to_end = seconds_between(last.at.as_millis(), span.to);
     if counter && change > 0.0 && first.value >= 0.0 {
         to_start = to_start.min(sampled * (first.value / change));
     }
     let between = sampled / (span.samples.len() - 1) as f64;
     let stretch = |gap: f64| if gap < between * 1.1 { gap } else { between / 2.0 };
     Some(change * ((sampled + stretch(to_start) + stretch(to_end)) / sampled))
+}
+
+fn seconds_between(from: i64, to: i64) -> f64 {
+    to.saturating_sub(from) as f64 / 1000.0
 }

@@ -101,7 +101,10 @@ fn bad_duration(name: &str, text: &str) -> Failure {
 
 fn read_time(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<f64>() {
-        return Timestamp::from_secs_f64(seconds);
+        // Whole seconds apart from their fraction, as Prometheus rounds.
+        let (whole, fraction) = (seconds.trunc(), (seconds.fract() * 1000.0).round());
+        let inside = seconds.is_finite() && seconds.abs() < 9.2e15;
+        return inside.then(|| Timestamp::from_millis(whole as i64 * 1000 + fraction as i64));
     }
     text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp::from_millis(time.as_millisecond()))
 }

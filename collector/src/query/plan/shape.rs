@@ -8,7 +8,7 @@ const MAX_LENGTH: usize = 256 * 1024;
 /// Most brackets that may be open at a time.
 const MAX_BRACKETS: usize = 128;
 /// Most operators in a query: a chain of them is as deep as it is long.
-const MAX_OPERATORS: usize = 1000;
+const MAX_OPERATORS: usize = 300;
 
 /// Refuses what is too long or too deep.
 pub(super) fn check(query: &str) -> Result<(), QueryError> {
