@@ -17,12 +17,10 @@ pub struct Params {
     pub history: Span,
     /// How long a departure must last to become the new normal. Default two hours, at least 300 samples.
     pub acceptance: Span,
-    /// Smallest scale, as a share of the level's magnitude: what is never worth a word. Default 0.005.
+    /// Smallest scale, as a share of the level's magnitude: below it deviations are not told apart. Default 0.05.
     pub floor: f64,
     /// Surprise from which a sample is held to be abnormal and not learnt. Default 3.
     pub doubt: f64,
-    /// Surprise that the continuation of a known departure hardly passes: only an onset is more surprising. Default 6.
-    pub hold: f64,
 }
 
 impl Default for Params {
@@ -32,9 +30,8 @@ impl Default for Params {
             memory: Span::new(3600, 200),
             history: Span::new(14 * 86_400, 5000),
             acceptance: Span::new(7200, 300),
-            floor: 0.005,
+            floor: 0.05,
             doubt: 3.0,
-            hold: 6.0,
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 const BINS: usize = 32;
 const BINS_PER_OCTAVE: f32 = 3.0;
 /// Lower edge of the second bin; everything smaller is in the first.
-const FIRST_EDGE: f32 = 0.5;
+const FIRST_EDGE: f32 = 0.25;
 /// The tail is the upper share of the history, and holds at least so much weight.
 const TAIL_SHARE: f32 = 0.02;
 const TAIL_LEAST: f32 = 10.0;

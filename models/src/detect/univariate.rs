@@ -16,6 +16,18 @@ const TO_SIGMA: f64 = 1.2533;
 /// Deviations count at most so many scales when levels and scales learn from them.
 const CLIP: f64 = 3.5;
 
+/// Values beyond this are gaps: single precision holds their sums, and nothing measured is larger.
+const LARGEST: f64 = 1e30;
+/// Decades by which the strongest of five kinds of evidence pays for the choice.
+const PAID: f64 = 0.7;
+/// Decades by which evidence gathered over many samples (short and long means, spread, runs) stands back behind the
+/// sample itself: its tail is known from fewer independent observations.
+const HANDICAP: [f64; 5] = [0.0, 1.0, 1.0, 1.0, 0.5];
+/// Decades by which a sample must exceed what has been seen lately to be news.
+const NEWS: f64 = 0.3;
+/// Surprise at which the continuation of what is known begins.
+const KNOWN: f64 = 1.0;
+
 /// Streaming detector of one series: fixed memory, one pass, no look-ahead.
 ///
 /// A sample is compared with what its own past makes likely (level, last values and season, mixed by their recent
@@ -132,8 +144,7 @@ impl Detector for Univariate {
         if dt != self.rates.dt || self.pace.interval() != self.rates.interval {
             self.rates = Rates::new(dt, self.pace.interval(), &self.params);
         }
-        // beyond this no square overflows
-        if value.abs() < 1e100 { self.value(at, value) } else { self.gap() }
+        if value.abs() < LARGEST { self.value(at, value) } else { self.gap() }
     }
 }
 
@@ -175,14 +186,14 @@ impl Univariate {
         let evidence = self.evidence(residual, deviation);
         let (raw, kind) = self.judge(&evidence, x);
         let trust = self.trust(raw);
-        let surprise = self.temper(raw);
+        let surprise = self.temper(self.tails[0].surprise(evidence[0]) - PAID, raw);
         self.learn_tails(&evidence, raw);
         self.learn(at, x, y, &experts, expected, trust);
         self.accept(raw, y);
         if self.seen <= self.params.warmup {
             return Score { expected: f64::NAN, ..Score::NONE };
         }
-        Score { surprise, expected: expected + season, kind: (surprise >= self.params.doubt).then_some(kind) }
+        Score { surprise, expected: expected + season, kind: (raw >= self.params.doubt).then_some(kind) }
     }
 
     fn start(&mut self, x: f64) {
@@ -217,21 +228,22 @@ impl Univariate {
         self.long += (self.rates.long * over(self.short, self.long)).min(0.5) * (self.short - self.long);
         let wide = residual.min(2.0 * CLIP);
         self.noise += self.rates.short * 0.5 * (wide - self.noise);
-        [residual, 2.0 * self.short.abs(), 4.0 * self.long.abs(), 3.0 * (self.noise - 1.0).max(0.0)]
+        let point = (residual * deviation.abs()).sqrt(); // unlike the level and unlike what was to come
+        [point, 2.0 * self.short.abs(), 4.0 * self.long.abs(), 3.0 * (self.noise - 1.0).max(0.0)]
     }
 
     /// The strongest evidence and its surprise, paid for the number of kinds.
     fn judge(&mut self, evidence: &[f64; 4], x: f64) -> (f64, Kind) {
         const KINDS: [Kind; 4] = [Kind::Spike, Kind::LevelShift, Kind::Drift, Kind::Variance];
         let stuck = self.stuck.observe(x == self.last_plain, self.rates.keep_history);
-        let mut best = (stuck, Kind::Stuck);
-        for ((tail, strength), kind) in self.tails.iter().zip(evidence).zip(KINDS) {
-            let surprise = tail.surprise(*strength);
+        let mut best = (stuck - HANDICAP[4], Kind::Stuck);
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            let surprise = self.tails[k].surprise(evidence[k]) - HANDICAP[k];
             if surprise > best.0 {
                 best = (surprise, kind);
             }
         }
-        ((best.0 - 5.0_f64.log10()).max(0.0), best.1)
+        ((best.0 - PAID).max(0.0), best.1)
     }
 
     /// How far a sample is learnt as normal, in `0.0..=1.0`.
@@ -243,12 +255,12 @@ impl Univariate {
         1.0 / (1.0 + doubt * doubt * doubt * doubt)
     }
 
-    /// Holds the continuation of a known departure down, so that an onset stands above it.
-    fn temper(&mut self, raw: f64) -> f64 {
-        let tempered =
-            if raw > self.heat { raw } else { raw.min(self.params.hold + 0.05 * (raw - self.params.hold).max(0.0)) };
-        self.heat = (self.heat - self.heat * self.rates.memory * 2.0).max(raw);
-        tempered
+    /// Holds the continuation of a known departure down, so that an onset stands above it: of what goes on, the sample
+    /// itself counts in part, the echo in the means hardly.
+    fn temper(&mut self, point: f64, raw: f64) -> f64 {
+        let onset = raw > self.heat + NEWS;
+        self.heat = (self.heat * (1.0 - 0.5 * self.rates.memory)).max(raw);
+        if onset { raw } else { raw.min(KNOWN + 0.05 * raw).max(point.min(KNOWN + 0.3 * point)) }
     }
 
     fn learn_tails(&mut self, evidence: &[f64; 4], raw: f64) {

@@ -11,9 +11,10 @@ use crate::series::{Labels, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// Surprise (`-log10 p`) from which a sample opens an anomaly. Default 5.
+    /// Surprise (`-log10 p`) from which a sample opens an anomaly. Default 4.
     pub opens: f64,
-    /// Surprise from which a sample still belongs to it. Default 2.5.
+    /// Surprise from which a sample still belongs to it. Default 1.7: what goes on surprises less than what is
+    /// new.
     pub closes: f64,
     /// How long scores must stay below `closes` before the anomaly is over. Default 5 minutes.
     pub quiet: Duration,
@@ -21,7 +22,7 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { opens: 5.0, closes: 2.5, quiet: Duration::from_secs(300) }
+        Self { opens: 4.0, closes: 1.7, quiet: Duration::from_secs(300) }
     }
 }
 
