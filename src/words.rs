@@ -30,9 +30,9 @@ pub fn incident(incident: &Incident, most: usize) -> String {
     );
     let _ = writeln!(
         text,
-        "  {} anomalies in {} services: {}",
-        incident.anomalies.len(),
-        incident.services.len(),
+        "  {} in {}: {}",
+        count(incident.anomalies.len(), "anomaly", "anomalies"),
+        count(incident.services.len(), "service", "services"),
         incident.services.join(", ")
     );
     match &incident.ranking.abstained {
@@ -50,6 +50,12 @@ pub fn incident(incident: &Incident, most: usize) -> String {
         }
     }
     text
+}
+
+/// `1 service`, `3 services`.
+#[must_use]
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// The anomalies of an incident, one a line.

@@ -6,6 +6,8 @@ use bellwether_models::series::{Sample, Timestamp};
 use bellwether_scheduler::plan::Decision;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::words::count;
+
 use super::chart::{DemandChart, clock, short_number};
 
 /// How many causes of an incident the page names.
@@ -171,7 +173,8 @@ fn incident_card(incident: &Incident, most: usize) -> Markup {
             }
             @if ranking.causes.is_empty() { p.quiet { "The ranking is still being made." } }
             p.quiet {
-                (incident.anomalies.len()) " anomalies in " (incident.services.len()) " services"
+                (count(incident.anomalies.len(), "anomaly", "anomalies")) " in "
+                (count(incident.services.len(), "service", "services"))
                 @if !incident.services.is_empty() { ": " (incident.services.join(", ")) }
             }
         }
@@ -229,7 +232,7 @@ fn mode_tag(decision: &Decision) -> Markup {
 }
 
 fn decision_table(decisions: &[Decision]) -> Markup {
-    let count = |replicas: Option<u32>| replicas.map_or("–".to_owned(), |n| n.to_string());
+    let number = |replicas: Option<u32>| replicas.map_or("–".to_owned(), |n| n.to_string());
     html! {
         @if decisions.is_empty() { p.quiet { "None yet." } }
         @else {
@@ -243,9 +246,9 @@ fn decision_table(decisions: &[Decision]) -> Markup {
                         td { a href=(format!("/decisions/{}", decision.id)) { (clock(decision.at)) } }
                         td { (decision.workload) }
                         td { (mode_tag(decision)) }
-                        td.number { (count(decision.from)) }
-                        td.number { b { (count(decision.to)) } }
-                        td.number { (count(decision.reactive)) }
+                        td.number { (number(decision.from)) }
+                        td.number { b { (number(decision.to)) } }
+                        td.number { (number(decision.reactive)) }
                         td { @if let Some(reason) = decision.reasons.first() { (reason) } }
                     }
                 }

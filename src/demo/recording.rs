@@ -15,7 +15,7 @@ const FAULT: &[u8] = include_bytes!("../../demo/data/fault/metrics.csv.gz");
 const INJECTED_AT: &str = include_str!("../../demo/data/fault/inject_time.txt");
 
 /// What the recording's authors broke; shown beside the ranking and used for nothing else.
-pub const TRUTH: &str = "lambdastatusupdater_AWS::Lambda::Function";
+pub const TRUTH: &str = "payforadoption_AWS::ECS::Container";
 
 /// How long before the end of the demand the replay ends: when the last morning's ramp is over.
 const CUT: Duration = Duration::from_secs(20 * 3600 + 1800);

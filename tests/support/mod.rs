@@ -4,6 +4,7 @@
 pub mod http;
 pub mod peer;
 pub mod remote_write;
+pub mod system;
 pub mod world;
 pub mod write_request;
 
