@@ -1,5 +1,6 @@
 //! What Bellwether tells about itself: logs to stderr, metrics at `/metrics`.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -18,7 +19,11 @@ pub enum LogFormat {
 /// Sends logs to stderr. `RUST_LOG` chooses what is said; by default what matters to an operator.
 pub fn log_to_stderr(format: LogFormat, default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // A second call (tests start several systems in one process) keeps the first subscriber.
     let _ = match format {
         LogFormat::Text => subscriber.try_init(),

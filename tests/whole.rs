@@ -48,26 +48,26 @@ async fn a_running_system_scrapes_and_is_written_to_and_is_reloaded() {
             node.address()
         )
     };
-    let config = format!("cadence: 1s\n{}", scrape("node"));
+    let config = format!("cadence: 1s\n{}", scrape("ours"));
     let system = System::start(folder.path(), &config, &client).await;
     let prometheus = Peer::prometheus(&format!(
         "global: {{ scrape_interval: 1s }}\nscrape_configs: [{{ job_name: theirs, static_configs: [{{ targets: ['{}'] }}] }}]\nremote_write: [{{ url: '{}', queue_config: {{ batch_send_deadline: 1s }} }}]\n",
         node.address(),
         system.url("/api/v1/write")
     ));
-    system.until("the scrape shows", async || ask(&client, &system, "up{job=\"node\"}").await == Some(1.0)).await;
+    system.until("the scrape shows", async || ask(&client, &system, "up{job=\"ours\"}").await == Some(1.0)).await;
     system
         .until("Prometheus' samples show", async || ask(&client, &system, "up{job=\"theirs\"}").await == Some(1.0))
         .await;
     let all_of = |job: &str| format!("count({{job={job:?},__name__=~\"node_.*\"}})");
-    let (ours, theirs) = (all_of("node"), all_of("theirs"));
+    let (ours, theirs) = (all_of("ours"), all_of("theirs"));
     system
         .until("both ways carry the same series", async || {
             let (ours, theirs) = (ask(&client, &system, &ours).await, ask(&client, &system, &theirs).await);
             ours.is_some_and(|count| count > 100.0) && ours == theirs
         })
         .await;
-    assert!(ask(&client, &system, "node_memory_MemTotal_bytes{job=\"node\"}").await.is_some_and(|bytes| bytes > 1e8));
+    assert!(ask(&client, &system, "node_memory_MemTotal_bytes{job=\"ours\"}").await.is_some_and(|bytes| bytes > 1e8));
     drop(prometheus);
 
     let path = folder.path().join("bellwether.yaml");
@@ -76,12 +76,12 @@ async fn a_running_system_scrapes_and_is_written_to_and_is_reloaded() {
     let refused = client.post(system.url("/-/reload")).send().await.expect("an answer");
     assert_eq!(refused.status(), 400);
     assert!(refused.text().await.expect("a text").contains("unknown_key"));
-    std::fs::write(&path, before.replace("job_name: node", "job_name: renamed")).expect("a good configuration");
+    std::fs::write(&path, before.replace("job_name: ours", "job_name: renamed")).expect("a good configuration");
     assert_eq!(client.post(system.url("/-/reload")).send().await.expect("an answer").status(), 200);
     system
         .until("the new job is scraped", async || ask(&client, &system, "up{job=\"renamed\"}").await == Some(1.0))
         .await;
-    system.until("the old job has ended", async || ask(&client, &system, "up{job=\"node\"}").await.is_none()).await;
+    system.until("the old job has ended", async || ask(&client, &system, "up{job=\"ours\"}").await.is_none()).await;
     let metrics = client.get(system.url("/metrics")).send().await.expect("metrics").text().await.expect("a text");
     assert!(metrics.contains("bellwether_predictor_ticks_total"), "{metrics}");
 }
