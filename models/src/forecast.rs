@@ -15,9 +15,11 @@ mod profile;
 mod record;
 #[cfg(test)]
 mod reference;
+mod regression;
 mod ridge;
 pub mod seasonality;
 mod simplex;
+mod spread;
 
 pub use member::{Kind, NoSuchModel};
 

@@ -36,8 +36,8 @@ pub struct Args {
     /// Distance between origins; the horizon by default.
     #[arg(long, value_name = "STEPS|DURATION")]
     stride: Option<Span>,
-    /// Models to score, separated by commas: combination, naive, seasonal_naive, profile, ets, arima, ridge. The
-    /// forecasts of the first are written.
+    /// Models to score, separated by commas: combination, naive, seasonal_naive, profile, ets, arima, ridge,
+    /// regression. The forecasts of the first are written.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "combination,seasonal_naive,naive")]
     model: Vec<Model>,
     /// Where the CSV `series,origin,step,timestamp,mean,p10,p50,p90,p95` goes; `-` is standard output.

@@ -26,7 +26,7 @@ pub struct Args {
     /// Lengths of the seasons, in steps or as durations, separated by commas; found in the data when left out.
     #[arg(long, value_name = "P[,P2]", value_delimiter = ',')]
     season: Vec<Span>,
-    /// One model instead of the combination of all: naive, seasonal_naive, profile, ets, arima, ridge.
+    /// One model instead of the combination of all: naive, seasonal_naive, profile, ets, arima, ridge, regression.
     #[arg(long, value_name = "NAME", default_value = "combination")]
     model: Model,
     /// Where the CSV `series,origin,step,timestamp,mean,p10,p50,p90,p95` goes; `-` is standard output.

@@ -7,11 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::clean::{Fence, fill};
-use super::combine::Together;
+use super::combine::Losses;
 use super::interval::Errors;
 use super::member::{Kind, Member, Role};
 use super::point::Path;
 use super::record::{Issued, Record};
+use super::spread::Spread;
 use super::{FitError, Fitted, Forecast, Forecaster, Horizon, Quantile, seasonality};
 use crate::outlook::ModelScore;
 use crate::series::{Step, Timestamp, Window};
@@ -28,8 +29,6 @@ const ERRORS_KEPT: usize = 1000;
 const MEMORY: f64 = 0.9977;
 /// Greatest magnitude that can be squared and summed safely.
 const GREATEST: f64 = 1e100;
-/// Points between two settings of the weights.
-const REWEIGH_EVERY: usize = 12;
 
 /// Several methods at once, or one of them calibrated by the same replay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,10 +42,16 @@ pub struct Combination {
 }
 
 impl Combination {
-    /// All methods for `horizon` steps, the seasons found.
+    /// The methods that gain from each other for `horizon` steps, the seasons found.
     #[must_use]
     pub fn new(horizon: Horizon) -> Self {
-        Self { horizon, seasons: None, kinds: Kind::ALL.to_vec() }
+        Self { horizon, seasons: None, kinds: Kind::COMBINED.to_vec() }
+    }
+
+    /// Only the methods that are fitted in a few passes over the history, for where the processor is dear.
+    #[must_use]
+    pub fn light(horizon: Horizon) -> Self {
+        Self { horizon, seasons: None, kinds: Kind::LIGHT.to_vec() }
     }
 
     /// Only one method, with intervals from its own errors.
@@ -141,10 +146,12 @@ pub struct Live {
     members: Vec<Member>,
     /// Steps at which the members' errors are compared.
     probes: Vec<usize>,
-    together: Vec<Together>,
-    /// Shape `[probes][members]`.
+    /// First step beyond each band of steps that share their weights.
+    bands: Vec<usize>,
+    losses: Vec<Losses>,
+    /// Shape `[bands][members]`.
     weights: Vec<Vec<f64>>,
-    since_weighed: usize,
+    spread: Spread,
     errors: Errors,
     issued: std::collections::VecDeque<Issued>,
     scores: Vec<ModelScore>,
@@ -177,9 +184,10 @@ impl Live {
             fence,
             least: f64::INFINITY,
             greatest: f64::NEG_INFINITY,
-            together: vec![Together::new(members.len()); probes.len()],
-            weights: vec![vec![1.0 / members.len() as f64; members.len()]; probes.len()],
-            since_weighed: 0,
+            losses: vec![Losses::new(members.len()); bands(horizon).len()],
+            weights: vec![vec![1.0 / members.len() as f64; members.len()]; bands(horizon).len()],
+            bands: bands(horizon),
+            spread: Spread::new(mean_size(values), periods.first().copied().unwrap_or(1)),
             errors: Errors::new(horizon, ERRORS_KEPT),
             issued: std::collections::VecDeque::new(),
             scores: Vec::new(),
@@ -218,7 +226,6 @@ impl Live {
         for value in values {
             self.learn(*value, Some(&mut record));
         }
-        self.weigh();
         let names = self.roles.iter().map(|role| role.label(&self.periods)).collect();
         self.scores = record.scores(names, &self.past, self.periods.first().copied().unwrap_or(1));
     }
@@ -238,15 +245,18 @@ impl Live {
     fn learn(&mut self, value: f64, mut record: Option<&mut Record>) {
         let seen = self.fence.admit(value);
         for (age, issued) in self.issued.iter().rev().enumerate() {
-            self.errors.push(age, value - issued.combined[age]);
+            self.errors.push(age, (value - issued.combined[age]) / issued.widths[age]);
             if let Some(probe) = self.probes.iter().position(|p| *p == age) {
                 let errors: Vec<f64> = issued.members[probe].iter().map(|expected| seen - expected).collect();
-                self.together[probe].add(&errors, MEMORY);
+                let band = band(&self.bands, age);
+                self.losses[band].add(&errors, MEMORY);
                 if let Some(record) = record.as_deref_mut() {
                     record.add(probe, &errors, seen - issued.combined[age]);
                 }
             }
         }
+        let expected = self.issued.back().map(|issued| issued.combined[0]);
+        self.spread.observe(expected.map(|expected| seen - expected));
         self.advance(seen);
     }
 
@@ -259,16 +269,8 @@ impl Live {
             self.measure_range();
         }
         self.members.iter_mut().for_each(|member| member.observe(&self.past));
-        self.since_weighed += 1;
-        if self.since_weighed >= REWEIGH_EVERY {
-            self.weigh();
-        }
+        self.weights = self.losses.iter().map(Losses::weights).collect();
         self.issue();
-    }
-
-    fn weigh(&mut self) {
-        self.since_weighed = 0;
-        self.together.iter().zip(&mut self.weights).for_each(|(together, weights)| together.weigh(weights));
     }
 
     /// Writes down what is expected now, to be compared with what comes.
@@ -276,7 +278,8 @@ impl Live {
         let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, self.horizon)).collect();
         let combined = self.combined(&paths);
         let members = self.probes.iter().map(|p| paths.iter().map(|path| path[*p]).collect()).collect();
-        self.issued.push_back(Issued { members, combined });
+        let widths = self.spread.widths(&combined);
+        self.issued.push_back(Issued { members, combined, widths });
         if self.issued.len() > self.horizon {
             self.issued.pop_front();
         }
@@ -286,8 +289,8 @@ impl Live {
     fn combined(&self, paths: &[Vec<f64>]) -> Vec<f64> {
         let steps = paths.first().map_or(0, Vec::len);
         let at = |k: usize| {
-            let probe = self.probes.iter().position(|p| *p >= k).unwrap_or(self.probes.len() - 1);
-            self.bounded(paths.iter().zip(&self.weights[probe]).map(|(path, w)| w * path[k]).sum())
+            let band = band(&self.bands, k);
+            self.bounded(paths.iter().zip(&self.weights[band]).map(|(path, w)| w * path[k]).sum())
         };
         (0..steps).map(at).collect()
     }
@@ -305,11 +308,25 @@ impl Live {
     }
 }
 
-/// Up to four steps spread over the horizon by doubling distance, the last among them.
+/// Ends of up to four bands of steps, each twice as long as the one before.
+fn bands(horizon: usize) -> Vec<usize> {
+    let mut ends: Vec<usize> = [8, 4, 2, 1].iter().map(|part| (horizon / part).max(1)).collect();
+    ends.dedup();
+    ends
+}
+
+fn mean_size(values: &[f64]) -> f64 {
+    values.iter().map(|v| v.abs()).sum::<f64>() / values.len().max(1) as f64
+}
+
+fn band(ends: &[usize], step: usize) -> usize {
+    ends.iter().position(|end| step < *end).unwrap_or(ends.len() - 1)
+}
+
+/// At most twelve steps, evenly spread over the horizon, the last among them.
 fn probes(horizon: usize) -> Vec<usize> {
-    let mut probes: Vec<usize> = [8, 4, 2, 1].iter().map(|part| (horizon / part).max(1) - 1).collect();
-    probes.dedup();
-    probes
+    let count = horizon.min(12);
+    (1..=count).map(|i| i * horizon / count - 1).collect()
 }
 
 impl Fitted for Live {
@@ -318,9 +335,13 @@ impl Fitted for Live {
         let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, steps)).collect();
         let mean = self.combined(&paths);
         let mut by_level = vec![Vec::with_capacity(steps); quantiles.len()];
+        let widths = self.spread.widths(&mean);
         for (k, centre) in mean.iter().enumerate() {
             let offsets = self.errors.offsets(k, quantiles);
-            by_level.iter_mut().zip(offsets).for_each(|(path, offset)| path.push(self.bounded(centre + offset)));
+            by_level
+                .iter_mut()
+                .zip(offsets)
+                .for_each(|(path, offset)| path.push(self.bounded(centre + offset * widths[k])));
         }
         Forecast { start: self.next, step: self.step, mean, levels: quantiles.to_vec(), quantiles: by_level }
     }
@@ -332,6 +353,7 @@ impl Fitted for Live {
             self.learn(value, None);
         } else {
             let expected = self.issued.back().map_or(0.0, |issued| issued.combined[0]);
+            self.spread.observe(None);
             self.advance(expected);
         }
     }

@@ -1,64 +1,43 @@
-//! Weights for a combination, from how its members erred together.
+//! Weights for a combination, from how its members erred on values they had not seen.
 
 use serde::{Deserialize, Serialize};
 
-/// Second moments of the members' errors, older ones fading.
+/// How sharply a greater loss lowers the weight: twice the loss leaves a sixteenth.
+const SHARPNESS: i32 = 4;
+
+/// One loss for each member, older errors fading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Together {
-    members: usize,
-    /// Row by row, shape `[members][members]`.
-    moments: Vec<f64>,
-}
+pub(crate) struct Losses(Vec<f64>);
 
-/// Share of the off-diagonal moments that is believed.
-const BELIEF: f64 = 0.9;
-
-impl Together {
+impl Losses {
     pub(crate) fn new(members: usize) -> Self {
-        Self { members, moments: vec![0.0; members * members] }
+        Self(vec![0.0; members])
     }
 
-    /// Takes in one error of each member, after old moments have been multiplied by `memory`.
+    /// Takes in one error of each member, after earlier losses have been multiplied by `memory`. An error counts by its
+    /// square, divided by the mean size of the errors of all members at that time: so a time that was hard for everyone
+    /// does not drown the others.
     pub(crate) fn add(&mut self, errors: &[f64], memory: f64) {
-        for (i, a) in errors.iter().enumerate() {
-            for (j, b) in errors.iter().enumerate() {
-                let cell = &mut self.moments[i * self.members + j];
-                *cell = memory * *cell + a * b;
-            }
+        let size = errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64;
+        for (loss, error) in self.0.iter_mut().zip(errors) {
+            *loss = memory * *loss + if size > 0.0 { error * (error / size) } else { 0.0 };
         }
     }
 
-    /// Moves `weights` (none negative, summing to one) to where the combined error is least in the mean square. They stay
-    /// as they are while nothing is known.
+    /// Weights, none negative, summing to one: the inverse losses, sharpened. Members without any loss share all weight;
+    /// while nothing is known, these are all members.
     ///
     /// # Source
-    /// Bates and Granger, "The combination of forecasts", Operational Research Quarterly 20, 1969; moments shrunk
-    /// towards their diagonal; solved by exponentiated gradient (Kivinen and Warmuth 1997).
-    pub(crate) fn weigh(&self, weights: &mut [f64]) {
-        let n = self.members;
-        let least = (0..n).map(|i| self.moments[i * n + i]).fold(f64::INFINITY, f64::min);
-        if least.is_nan() || least <= 0.0 {
-            return self.prefer_faultless(weights);
-        }
-        for _ in 0..100 {
-            let slopes: Vec<f64> = (0..n).map(|i| self.slope(weights, i) / least).collect();
-            let lowest = slopes.iter().copied().fold(f64::INFINITY, f64::min);
-            weights.iter_mut().zip(&slopes).for_each(|(w, s)| *w *= (-0.5 * (s - lowest).min(40.0)).exp());
-            let sum: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|w| *w = (*w / sum).max(1e-6));
-        }
-    }
-
-    fn slope(&self, weights: &[f64], i: usize) -> f64 {
-        let row = &self.moments[i * self.members..(i + 1) * self.members];
-        row.iter().zip(weights).enumerate().map(|(j, (m, w))| if i == j { m * w } else { BELIEF * m * w }).sum()
-    }
-
-    /// Shares all weight among those members whose errors are all zero, unless nothing is known of any.
-    fn prefer_faultless(&self, weights: &mut [f64]) {
-        let good: Vec<bool> = (0..self.members).map(|i| self.moments[i * self.members + i] <= 0.0).collect();
-        let count = good.iter().filter(|g| **g).count().max(1) as f64;
-        weights.iter_mut().zip(good).for_each(|(w, good)| *w = if good { 1.0 / count } else { 0.0 });
+    /// Weights by inverse mean squared error after Bates and Granger, "The combination of forecasts", Operational
+    /// Research Quarterly 20, 1969; correlations are left out, as their estimates cost more than they gain (Stock and
+    /// Watson, "Combination forecasts of output growth", J. Forecasting 23, 2004).
+    pub(crate) fn weights(&self) -> Vec<f64> {
+        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let raw =
+            |loss: &f64| if least > 0.0 { (least / loss).powi(SHARPNESS) } else { f64::from(u8::from(*loss <= 0.0)) };
+        let raw: Vec<f64> = self.0.iter().map(raw).collect();
+        let sum: f64 = raw.iter().sum();
+        raw.into_iter().map(|w| w / sum).collect()
     }
 }
 
@@ -66,31 +45,24 @@ impl Together {
 mod tests {
     use super::*;
 
-    fn weights(together: &Together) -> Vec<f64> {
-        let mut weights = vec![1.0 / together.members as f64; together.members];
-        together.weigh(&mut weights);
-        weights
-    }
-
     #[test]
     fn nothing_known_is_shared_equally() {
-        assert_eq!(weights(&Together::new(4)), [0.25; 4]);
+        assert_eq!(Losses::new(4).weights(), [0.25; 4]);
     }
 
     #[test]
-    fn independent_members_are_weighted_by_the_inverse_of_their_variance() {
-        let mut together = Together::new(2);
-        for (a, b) in [(1.0, 2.0), (1.0, -2.0), (-1.0, 2.0), (-1.0, -2.0)] {
-            together.add(&[a, b], 1.0);
-        }
-        let weights = weights(&together);
-        assert!((weights[0] - 0.8).abs() < 0.02, "{weights:?}");
+    fn the_better_member_has_the_greater_weight_and_old_errors_fade() {
+        let mut losses = Losses::new(2);
+        losses.add(&[1.0, 2.0], 1.0);
+        assert!((losses.weights()[0] - 256.0 / 257.0).abs() < 1e-12);
+        (0..50).for_each(|_| losses.add(&[2.0, 1.0], 0.5));
+        assert!(losses.weights()[1] > 0.99);
     }
 
     #[test]
     fn a_faultless_member_takes_all() {
-        let mut together = Together::new(2);
-        together.add(&[0.0, 2.0], 1.0);
-        assert_eq!(weights(&together), [1.0, 0.0]);
+        let mut losses = Losses::new(2);
+        losses.add(&[0.0, 2.0], 1.0);
+        assert_eq!(losses.weights(), [1.0, 0.0]);
     }
 }

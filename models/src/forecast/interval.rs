@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Quantile;
 
+/// Independent errors at which half of their middle is believed.
+const MIDDLE_NEEDS: f64 = 20.0;
+
+/// Most that a level is moved away from the middle, as a share of its distance.
+const MOST_STRETCH: f64 = 0.02;
+
 /// The newest errors of each step ahead, from which quantiles are read (split conformal prediction, kept rolling).
 ///
 /// # Source
@@ -42,8 +48,33 @@ impl Errors {
         let widen = ((step + 1) as f64 / (known + 1) as f64).sqrt();
         let mut errors: Vec<f32> = self.steps[known].iter().copied().collect();
         errors.sort_unstable_by(f32::total_cmp);
-        levels.iter().map(|level| widen * conformal(&errors, level.value())).collect()
+        let shift = conformal(&errors, 0.5) * doubt(errors.len(), known + 1);
+        let at = |level: &Quantile| {
+            let p = level.value();
+            let share = 1.0 - (2.0 * p - 1.0).abs();
+            widen * (conformal(&errors, stretched(p, errors.len(), known + 1)) - share * shift)
+        };
+        let rising = |highest: &mut f64, offset: f64| {
+            *highest = highest.max(offset);
+            Some(*highest)
+        };
+        levels.iter().map(at).scan(f64::NEG_INFINITY, rising).collect()
     }
+}
+
+/// Share of the errors' middle that is taken for chance and left out, at the median whole, further out less: errors of a path `steps` long overlap, so that only one in
+/// `steps` tells something new, and below twenty of those the middle is mostly noise.
+fn doubt(errors: usize, steps: usize) -> f64 {
+    let independent = errors as f64 / steps as f64;
+    MIDDLE_NEEDS / (MIDDLE_NEEDS + independent)
+}
+
+/// The probability to read in place of `p`, further out by what overlap hides: `n` errors of a path `steps` long are
+/// worth fewer than `n`. Never by more than a fiftieth, nor beyond the ranks at hand.
+fn stretched(p: f64, n: usize, steps: usize) -> f64 {
+    let edge = 1.0 / (n + 1) as f64;
+    let further = 0.5 + (p - 0.5) * (1.0 + (steps as f64 / n as f64).min(MOST_STRETCH));
+    further.clamp(edge.min(p), (1.0 - edge).max(p))
 }
 
 /// The value that one more error lies at or below with probability `p`: its rank is taken among one more than the
@@ -69,22 +100,30 @@ mod tests {
     #[test]
     fn nineteen_errors_give_the_ninety_five_percent_bound_as_the_largest() {
         let mut errors = Errors::new(1, 100);
-        (1..=19).for_each(|e| errors.push(0, f64::from(e)));
-        assert_eq!(errors.offsets(0, &[q(0.5), q(0.95)]), [10.0, 19.0]);
+        (-9..=9).for_each(|e| errors.push(0, f64::from(e)));
+        assert_eq!(errors.offsets(0, &[q(0.5), q(0.95)]), [0.0, 9.0]);
+    }
+
+    #[test]
+    fn the_middle_of_few_errors_is_half_believed_and_the_bounds_more() {
+        let mut errors = Errors::new(1, 100);
+        (0..20).for_each(|_| errors.push(0, 8.0));
+        let offsets = errors.offsets(0, &[q(0.5), q(0.9)]);
+        assert!((offsets[0] - 4.0).abs() < 1e-9 && (offsets[1] - 7.2).abs() < 1e-9, "{offsets:?}");
     }
 
     #[test]
     fn old_errors_are_forgotten_and_wild_ones_refused() {
         let mut errors = Errors::new(1, 3);
-        [100.0, 1.0, f64::NAN, 2.0, 3.0].into_iter().for_each(|e| errors.push(0, e));
-        assert_eq!(errors.offsets(0, &[q(0.5)]), [2.0]);
+        [100.0, -1.0, f64::NAN, 0.0, 1.0].into_iter().for_each(|e| errors.push(0, e));
+        assert_eq!(errors.offsets(0, &[q(0.75)]), [1.0]);
     }
 
     #[test]
     fn beyond_the_horizon_the_last_step_is_widened() {
         let mut errors = Errors::new(1, 9);
-        [-1.0, 1.0, 2.0].into_iter().for_each(|e| errors.push(0, e));
-        assert_eq!(errors.offsets(3, &[q(0.5)]), [2.0]);
+        [-1.0, 0.0, 1.0].into_iter().for_each(|e| errors.push(0, e));
+        assert_eq!(errors.offsets(3, &[q(0.75)]), [2.0]);
         assert!(errors.offsets(0, &[q(0.01)])[0] < -1.0);
         assert_eq!(Errors::new(2, 9).offsets(0, &[q(0.9)]), [0.0]);
     }

@@ -13,6 +13,8 @@ pub(super) struct Issued {
     pub(super) members: Vec<Vec<f64>>,
     /// Shape `[horizon]`.
     pub(super) combined: Vec<f64>,
+    /// Relative width of the errors, shape `[horizon]`.
+    pub(super) widths: Vec<f64>,
 }
 
 /// Errors of each member, the combination last, at each probed step.
