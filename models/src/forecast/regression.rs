@@ -195,7 +195,7 @@ impl Path for Regression {
             let mut model = self.clone();
             let mut extended = past[past.len().saturating_sub(self.reach())..].to_vec();
             while path.len() < horizon {
-                for value in path[path.len() - self.weights.len()..].to_vec() {
+                for value in path[path.len() - self.weights.len()..].iter().copied() {
                     extended.push(value);
                     model.observe(&extended);
                 }
