@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bellwether_models::series::{Timestamp, Window};
 
-use crate::config::ScaleConfig;
+use crate::config::{Fraction, ScaleConfig};
 use foresight::Foresight;
 use policy::{Policy, Seen};
 pub use report::Report;
@@ -108,6 +108,19 @@ pub struct Outcome {
     pub tally: Tally,
     /// Ready replicas at each tick; `u32::MAX` where the demand is unknown.
     pub ready: Vec<u32>,
+}
+
+/// The settings of our policy when none are given: a floor that may run hot beside a fresh forecast, and a colder target
+/// without one. Otherwise the defaults of a workload, where the floor is as cold as the target until told otherwise.
+#[must_use]
+pub fn usual_scale() -> ScaleConfig {
+    let share = |x: f64| Fraction::try_from(x).ok();
+    let plain = ScaleConfig::default();
+    ScaleConfig {
+        floor_utilisation: share(0.95),
+        target_utilisation: share(0.7).unwrap_or(plain.target_utilisation),
+        ..plain
+    }
 }
 
 /// The policies of a report: plain autoscalers and seasonal naive at every target of `targets`, ours at every cost

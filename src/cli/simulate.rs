@@ -8,7 +8,9 @@ use anyhow::{Context, bail};
 use bellwether_models::duration;
 use bellwether_models::series::Window;
 use bellwether_scheduler::ScaleConfig;
-use bellwether_scheduler::simulate::{Report, Setting, html, run as simulate, usual_capacity, usual_policies};
+use bellwether_scheduler::simulate::{
+    Report, Setting, html, run as simulate, usual_capacity, usual_policies, usual_scale,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::table;
@@ -20,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     demand: PathBuf,
     /// YAML with the `scale` section of a workload; what it leaves out has its default. Capacity, start-up time, bounds
-    /// and costs come from the options beside it.
+    /// and costs come from the options beside it. Without a file: target_utilisation 0.7, floor_utilisation 0.95.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Time from asking for a replica until it serves.
@@ -61,7 +63,7 @@ struct Targets(Vec<f64>);
 /// When its input cannot be read, when the trace cannot be simulated as asked, or when its output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (name, demand) = read_demand(&args.demand)?;
-    let scale = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
+    let scale = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_else(usual_scale);
     let capacity = args.capacity.map_or_else(|| usual_capacity(&name, &demand), Ok)?;
     let setting = Setting { startup: args.startup, capacity, cadence: args.cadence, metric_age: args.metric_age };
     setting.check(&name, &demand, args.coarse)?;
