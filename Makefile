@@ -29,9 +29,12 @@ audit: $(DENY) ## Known vulnerabilities of dependencies (needs a network)
 
 bench: bench-ingest ## Measure ourselves beside the peers (minutes; see docs/explanation)
 
+bench-ingest: ## Ingest beside the real Prometheus: samples per core and second, memory, bytes per sample
+	benches/ingest/run.sh
+
 $(DENY): scripts/tools.txt
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
 	@touch $(DENY)
 
-.PHONY: help demo test notebooks-test peers check audit bench
+.PHONY: help demo test notebooks-test peers check audit bench bench-ingest

@@ -158,24 +158,25 @@ impl From<Step> for i64 {
 
 /// The identity of a series: label names and values, sorted by name, each name once, no empty value.
 ///
-/// Cloning shares the text. An absent label and an empty one are the same, as in Prometheus.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
+/// Cloning shares the text. An absent label and an empty one are the same, as in Prometheus. All names and values lie in
+/// one string, each after its length: millions of label sets come and go every second, so each is one allocation.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<str>);
 
 impl Labels {
     /// Sorts the pairs by name, drops empty values and keeps the last value of a repeated name.
-    pub fn new<N: Into<Box<str>>, V: Into<Box<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut all: Vec<(Box<str>, Box<str>)> = pairs.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0)); // stable: among equals the last given stays last
-        let mut kept: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(all.len());
-        for pair in all {
-            match kept.last_mut() {
-                Some(last) if last.0 == pair.0 => *last = pair,
-                _ => kept.push(pair),
+    pub fn new<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut all: Vec<(N, V)> = pairs.into_iter().collect();
+        all.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref())); // stable: among equals the last given stays last
+        let mut text = String::with_capacity(all.iter().map(|(n, v)| n.as_ref().len() + v.as_ref().len() + 4).sum());
+        for (at, (name, value)) in all.iter().enumerate() {
+            let repeated = all.get(at + 1).is_some_and(|next| next.0.as_ref() == name.as_ref());
+            if !repeated && !value.as_ref().is_empty() {
+                put_text(&mut text, name.as_ref());
+                put_text(&mut text, value.as_ref());
             }
         }
-        kept.retain(|(_, value)| !value.is_empty());
-        Self(kept.into())
+        Self(text.into())
     }
 
     /// The labels of the bare metric `name`.
@@ -199,8 +200,7 @@ impl Labels {
     /// The value of `name`, if it is set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(n, _)| n.as_ref().cmp(name)).ok()?;
-        Some(&self.0[at].1)
+        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// The metric's name, or the empty string.
@@ -211,13 +211,14 @@ impl Labels {
 
     /// Pairs in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(n, v)| (n.as_ref(), v.as_ref()))
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || (!rest.is_empty()).then(|| (take_text(&mut rest), take_text(&mut rest))))
     }
 
     /// How many labels are set.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.iter().count()
     }
 
     /// Whether no label is set.
@@ -229,8 +230,47 @@ impl Labels {
 
 impl Default for Labels {
     fn default() -> Self {
-        Self(Arc::from([]))
+        Self(Arc::from(""))
     }
+}
+
+/// By name and value of the first label, then of the second, and so on.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Appends a text after its length in bytes: six bits a character, lowest first, `0x40` on all but the last.
+fn put_text(out: &mut String, text: &str) {
+    let mut len = text.len();
+    while len >= 0x40 {
+        out.push(char::from(0x40 | (len & 0x3f) as u8));
+        len >>= 6;
+    }
+    out.push(char::from(len as u8));
+    out.push_str(text);
+}
+
+/// Takes what [`put_text`] put off the front.
+fn take_text<'a>(rest: &mut &'a str) -> &'a str {
+    let (mut len, mut digits) = (0, 0);
+    for byte in rest.bytes() {
+        len |= usize::from(byte & 0x3f) << (6 * digits);
+        digits += 1;
+        if byte < 0x40 {
+            break;
+        }
+    }
+    let (text, after) = rest[digits..].split_at(len);
+    *rest = after;
+    text
 }
 
 /// Prometheus' notation: `name{a="1",b="2"}`.
@@ -376,6 +416,16 @@ mod tests {
     fn labels_are_sorted_unique_and_without_empty_values() {
         let labels = Labels::new([("b", "2"), ("a", "1"), ("b", "3"), ("c", "")]);
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "3")]);
+    }
+
+    #[test]
+    fn labels_of_any_length_and_script_come_back_and_sort_by_their_pairs() {
+        let long = "é".repeat(5000);
+        let labels = Labels::new([("b", long.as_str()), ("a", "x"), ("名", "値")]);
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "x"), ("b", long.as_str()), ("名", "値")]);
+        assert_eq!((labels.len(), labels.get("名"), labels.get("c")), (3, Some("値"), None));
+        assert!(Labels::new([("a", "zz")]) < Labels::new([("ab", "a")]));
+        assert!(Labels::new([("a", "b")]) < Labels::new([("a", "b"), ("c", "d")]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From labels to series numbers and back: shared text, postings per label value.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 
 use bellwether_models::series::Labels;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -21,6 +21,8 @@ pub(super) struct LabelIndex {
     hasher: DefaultHashBuilder,
     symbols: Symbols,
     series: Vec<Option<Pairs>>,
+    /// Hash of the labels of each series, so that the table can grow without them.
+    hashes: Vec<u64>,
     by_labels: HashTable<SeriesId>,
     postings: HashMap<u32, HashMap<u32, RoaringBitmap>>,
     all: RoaringBitmap,
@@ -57,6 +59,7 @@ impl LabelIndex {
     pub(super) fn reserve(&mut self, id: SeriesId) {
         if self.series.len() <= id as usize {
             self.series.resize_with(id as usize + 1, || None);
+            self.hashes.resize(id as usize + 1, 0);
         }
     }
 
@@ -128,9 +131,9 @@ impl LabelIndex {
         self.series[id as usize] = Some(pairs.into());
         self.all.insert(id);
         let hash = self.hash(labels);
-        let Self { by_labels, series, symbols, hasher, .. } = self;
-        by_labels
-            .insert_unique(hash, id, |other| hash_pairs(hasher, symbols.texts(series[*other as usize].as_deref())));
+        self.hashes[id as usize] = hash;
+        let hashes = &self.hashes;
+        self.by_labels.insert_unique(hash, id, |other| hashes[*other as usize]);
     }
 
     fn unpost(&mut self, name: u32, value: u32, id: SeriesId) {
@@ -147,24 +150,13 @@ impl LabelIndex {
     }
 
     fn hash(&self, labels: &Labels) -> u64 {
-        hash_pairs(&self.hasher, labels.iter())
+        self.hasher.hash_one(labels)
     }
 
     fn equals(&self, id: SeriesId, labels: &Labels) -> bool {
         let pairs = self.series.get(id as usize).and_then(Option::as_deref).unwrap_or_default();
         pairs.len() == labels.len() && self.symbols.texts(Some(pairs)).eq(labels.iter())
     }
-}
-
-fn hash_pairs<'a>(hasher: &DefaultHashBuilder, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
-    let mut state = hasher.build_hasher();
-    for (name, value) in pairs {
-        state.write(name.as_bytes());
-        state.write_u8(0xff);
-        state.write(value.as_bytes());
-        state.write_u8(0xff);
-    }
-    state.finish()
 }
 
 /// Every label name and value once, counted by how many series use it.

@@ -25,8 +25,12 @@ pub struct VerifyReport {
     pub files: u64,
     /// Series named in them.
     pub series: u64,
-    /// Samples that read back well; one that is both sealed and still in the journal counts twice.
-    pub samples: u64,
+    /// Samples in blocks that read back well.
+    pub sealed_samples: u64,
+    /// Bytes of the blocks.
+    pub sealed_bytes: u64,
+    /// Samples in the journal that read back well; after a crash some of them are in blocks already.
+    pub journal_samples: u64,
     /// What did not, in order of file and place.
     pub damages: Vec<Damage>,
 }
@@ -63,9 +67,11 @@ impl fmt::Display for Damage {
 
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { files, series, samples, damages } = self;
-        writeln!(f, "{files} files, {series} series, {samples} samples read; {} damaged places", damages.len())?;
-        damages.iter().try_for_each(|damage| writeln!(f, "{damage}"))
+        let each = self.sealed_bytes as f64 / self.sealed_samples.max(1) as f64;
+        write!(f, "{} files, {} series; ", self.files, self.series)?;
+        write!(f, "{} samples in blocks of {} bytes ({each:.3} each), ", self.sealed_samples, self.sealed_bytes)?;
+        writeln!(f, "{} in the journal; {} damaged places", self.journal_samples, self.damages.len())?;
+        self.damages.iter().try_for_each(|damage| writeln!(f, "{damage}"))
     }
 }
 
@@ -104,7 +110,8 @@ fn inspect(path: &Path, repair: bool) -> Result<VerifyReport, OpenError> {
     for (file, name) in &blocks {
         let found = Found::read(file, *name).map_err(|source| failed(file, source))?;
         report.files += 1;
-        report.samples += found.chunks.values().flatten().map(|run| run.len() as u64).sum::<u64>();
+        report.sealed_samples += found.chunks.values().flatten().map(|run| run.len() as u64).sum::<u64>();
+        report.sealed_bytes += found.len;
         let damages = found.damages(file, *name, partition_ms, &known);
         if repair && !damages.is_empty() {
             found.rewrite(file, *name, &known).map_err(|source| failed(file, source))?;
@@ -115,7 +122,7 @@ fn inspect(path: &Path, repair: bool) -> Result<VerifyReport, OpenError> {
         let bytes = read(file).map_err(|source| failed(file, source))?;
         let replay = journal::parse(&bytes);
         report.files += 1;
-        report.samples += replay.entries.len() as u64;
+        report.journal_samples += replay.entries.len() as u64;
         let damages = segment_damages(file, &replay, bytes.len(), &known);
         if repair && !damages.is_empty() {
             rewrite_segment(file, &bytes, &replay).map_err(|source| failed(file, source))?;

@@ -22,7 +22,7 @@ const SAMPLES_PER_RECORD: usize = 1 << 16;
 /// Below this many samples in memory sealing is not worth a block.
 const FEWEST_SAMPLES_TO_SEAL: u64 = 20_000;
 /// A journal segment this long is sealed whatever it holds.
-const LONGEST_SEGMENT: u64 = 1 << 30;
+const LONGEST_SEGMENT: u64 = 256 << 20;
 /// Times beyond the year 9999, either way, are mistakes.
 const FARTHEST_MS: i64 = 253_402_300_799_999;
 
