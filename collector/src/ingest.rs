@@ -68,6 +68,8 @@ pub enum Refusal {
     LabelEmpty,
     /// A label is not UTF-8.
     NotUtf8,
+    /// A label refers to a symbol that was not sent.
+    BadReference,
     /// Native histograms are not kept.
     NativeHistogram,
     /// Text is not kept.
@@ -96,6 +98,7 @@ impl Refusal {
             Self::LabelDuplicate => "label_duplicate",
             Self::LabelEmpty => "label_empty",
             Self::NotUtf8 => "not_utf8",
+            Self::BadReference => "bad_reference",
             Self::NativeHistogram => "native_histogram",
             Self::TextField => "text_field",
             Self::MalformedLine => "malformed_line",

@@ -1,10 +1,14 @@
 //! Where samples come from: scrapes, remote write, line protocol, this machine.
 
+pub mod changes;
+mod events;
 pub mod exposition;
 pub mod host;
 pub mod line_protocol;
+pub mod moment;
 pub mod push;
 pub mod relabel;
 pub mod scrape;
 pub mod secret;
 pub mod size;
+pub mod tasks;

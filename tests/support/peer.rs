@@ -22,6 +22,7 @@ pub enum Program {
     NodeExporter,
     Haproxy,
     VictoriaMetrics,
+    Vmagent,
     Chromium,
 }
 
@@ -34,6 +35,7 @@ impl Program {
             Self::NodeExporter => &["prometheus-node-exporter", "node_exporter"],
             Self::Haproxy => &["haproxy"],
             Self::VictoriaMetrics => &["victoria-metrics", "victoria-metrics-prod"],
+            Self::Vmagent => &["vmagent", "vmagent-prod"],
             Self::Chromium => &["chromium", "chromium-browser", "google-chrome"],
         }
     }
@@ -54,7 +56,7 @@ impl Program {
         match self {
             Self::Prometheus | Self::Alertmanager => Some("/-/ready"),
             Self::NodeExporter => Some("/metrics"),
-            Self::VictoriaMetrics => Some("/health"),
+            Self::VictoriaMetrics | Self::Vmagent => Some("/health"),
             Self::Chromium => Some("/json/version"),
             Self::Haproxy => None,
         }
@@ -146,6 +148,20 @@ impl Peer {
             "-loggerLevel=WARN",
         ];
         Self::start(Program::VictoriaMetrics, "", &own)
+    }
+
+    /// vmagent that scrapes by this configuration and remote-writes to `url`.
+    pub fn vmagent(config: &str, url: &str) -> Self {
+        let url = format!("-remoteWrite.url={url}");
+        let own = [
+            "-promscrape.config={dir}/config",
+            "-remoteWrite.tmpDataPath={dir}/data",
+            "-remoteWrite.flushInterval=100ms",
+            "-httpListenAddr=127.0.0.1:{port}",
+            "-loggerLevel=WARN",
+            &url,
+        ];
+        Self::start(Program::Vmagent, config, &own)
     }
 
     /// Starts any program: `{port}` and `{dir}` are replaced in the configuration, written to `{dir}/config`, and in

@@ -27,6 +27,7 @@ mod remote_write;
 mod unpack;
 mod wire;
 mod write_v1;
+mod write_v2;
 
 use refusal::PushRefusal;
 

@@ -1,7 +1,9 @@
 //! What a request held, before it goes through the door.
 
+use bellwether_models::series::METRIC_NAME;
+
 use crate::ingest::Refusal;
-use crate::store::Batch;
+use crate::store::{Batch, SeriesSamples};
 
 /// Why a series of a request cannot be kept as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +13,7 @@ pub(super) enum SeriesFault {
     EmptyLabel,
     NotUtf8,
     NativeHistogram,
+    BadReference,
 }
 
 impl SeriesFault {
@@ -22,6 +25,7 @@ impl SeriesFault {
             Self::EmptyLabel => Refusal::LabelEmpty,
             Self::NotUtf8 => Refusal::NotUtf8,
             Self::NativeHistogram => Refusal::NativeHistogram,
+            Self::BadReference => Refusal::BadReference,
         }
     }
 }
@@ -49,6 +53,17 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
+    /// Takes a good series in, and notes the histograms that came with it.
+    pub(super) fn take(&mut self, series: SeriesSamples, histograms: usize) {
+        if histograms > 0 {
+            let metric = series.labels.metric_name().as_bytes();
+            self.refuse(SeriesFault::NativeHistogram, &[(METRIC_NAME.as_bytes(), metric)], histograms);
+        }
+        if !series.samples.is_empty() {
+            self.batch.push(series);
+        }
+    }
+
     /// Notes a series passed over.
     pub(super) fn refuse(&mut self, fault: SeriesFault, pairs: &[(&[u8], &[u8])], samples: usize) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();

@@ -8,27 +8,60 @@ use axum::response::{IntoResponse, Response};
 
 use super::decoded::Decoded;
 use super::refusal::{PushRefusal, told};
-use super::{Door, unpack, write_v1};
+use super::{Door, unpack, write_v1, write_v2};
 use crate::ingest::Receipt;
 
 const ORIGIN: &str = "remote_write";
+const PROTOBUF: &str = "application/x-protobuf";
 
-/// Answers 204 only when every sample is durable.
-pub(super) async fn receive(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
-    match write(&door, &headers, body).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => refusal.answer(ORIGIN, |text| text + "\n"),
-    }
+const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const HISTOGRAMS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+
+/// Which message a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
 }
 
-async fn write(door: &Door, headers: &HeaderMap, body: Body) -> Result<(), PushRefusal> {
-    check_headers(headers)?;
+/// Answers 204 only when every sample is durable; a sender of version 2 is told how many are in any case.
+pub(super) async fn receive(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
+    let (version, mut written) = (version(&headers), 0);
+    let speaks_v2 = matches!(version, Ok(Version::V2));
+    let outcome = match version {
+        Ok(version) => write(&door, version, &headers, body, &mut written).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = match outcome {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => refusal.answer(ORIGIN, |text| text + "\n"),
+    };
+    if speaks_v2 {
+        for (name, count) in [(SAMPLES_WRITTEN, written), (HISTOGRAMS_WRITTEN, 0), (EXEMPLARS_WRITTEN, 0)] {
+            response.headers_mut().insert(name, count.into());
+        }
+    }
+    response
+}
+
+async fn write(
+    door: &Door,
+    version: Version,
+    headers: &HeaderMap,
+    body: Body,
+    written: &mut u64,
+) -> Result<(), PushRefusal> {
     let body = door.body(headers, body).await?;
     let message = unpack::snappy(&body, door.config.max_unpacked_body.bytes())?;
     drop(body);
-    let mut decoded = write_v1::decode(&message).map_err(PushRefusal::Message)?;
-    let batch = std::mem::take(&mut decoded.batch);
-    let receipt = door.ingest.append(ORIGIN, batch).await?;
+    let decoded = match version {
+        Version::V1 => write_v1::decode(&message),
+        Version::V2 => write_v2::decode(&message),
+    };
+    let mut decoded = decoded.map_err(PushRefusal::Message)?;
+    let receipt = door.ingest.append(ORIGIN, std::mem::take(&mut decoded.batch)).await?;
+    *written = receipt.written + receipt.repeated;
     for refused in &decoded.refused {
         door.ingest.count_refused(ORIGIN, refused.fault.refusal(), refused.samples);
     }
@@ -48,20 +81,28 @@ fn problems(decoded: &Decoded, receipt: &Receipt) -> Option<String> {
 }
 
 /// What is absent counts as right: senders of old leave it out.
-fn check_headers(headers: &HeaderMap) -> Result<(), PushRefusal> {
-    let text = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(found) = text(CONTENT_ENCODING).filter(|found| !found.eq_ignore_ascii_case("snappy")) {
+fn version(headers: &HeaderMap) -> Result<Version, PushRefusal> {
+    let encoding = text(headers, CONTENT_ENCODING).filter(|found| !found.eq_ignore_ascii_case("snappy"));
+    if let Some(found) = encoding {
         return Err(PushRefusal::ContentEncoding { found, expected: "snappy" });
     }
-    match text(CONTENT_TYPE) {
-        Some(found) if !is_v1(&found) => Err(PushRefusal::ContentType { found, expected: "application/x-protobuf" }),
-        _ => Ok(()),
+    let content_type = text(headers, CONTENT_TYPE).unwrap_or_else(|| PROTOBUF.to_owned());
+    message_version(&content_type)
+        .ok_or(PushRefusal::ContentType { found: content_type, expected: "application/x-protobuf of version 1 or 2" })
+}
+
+fn message_version(content_type: &str) -> Option<Version> {
+    let mut parts = content_type.split(';').map(str::trim);
+    if !parts.next()?.eq_ignore_ascii_case(PROTOBUF) {
+        return None;
+    }
+    match parts.find_map(|part| part.strip_prefix("proto=")) {
+        None | Some("prometheus.WriteRequest") => Some(Version::V1),
+        Some("io.prometheus.write.v2.Request") => Some(Version::V2),
+        Some(_) => None,
     }
 }
 
-fn is_v1(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let protobuf = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-protobuf"));
-    let proto = parts.find_map(|part| part.strip_prefix("proto="));
-    protobuf && proto.is_none_or(|proto| proto == "prometheus.WriteRequest")
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }

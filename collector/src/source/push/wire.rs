@@ -75,7 +75,6 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-#[cfg(test)]
 /// The numbers of a packed repeated field.
 pub(super) fn packed(mut bytes: &[u8]) -> impl Iterator<Item = Result<u64, WireError>> {
     std::iter::from_fn(move || (!bytes.is_empty()).then(|| varint(&mut bytes).inspect_err(|_| bytes = &[])))

@@ -41,14 +41,7 @@ fn decode_series(message: &[u8], decoded: &mut Decoded) -> Result<(), WireError>
     }
     match checked_labels(&pairs) {
         Err(fault) => decoded.refuse(fault, &pairs, samples.len() + histograms),
-        Ok(labels) => {
-            if histograms > 0 {
-                decoded.refuse(SeriesFault::NativeHistogram, &pairs, histograms);
-            }
-            if !samples.is_empty() {
-                decoded.batch.push(SeriesSamples { labels, samples });
-            }
-        }
+        Ok(labels) => decoded.take(SeriesSamples { labels, samples }, histograms),
     }
     Ok(())
 }

@@ -1,0 +1,127 @@
+//! Remote write 2.0: from the bytes of an `io.prometheus.write.v2.Request` to a batch. Pure.
+//!
+//! Field numbers: Request{4 symbols, 5 timeseries}, TimeSeries{1 labels_refs, 2 samples, 3 histograms, 4 exemplars,
+//! 5 metadata, 6 created_timestamp}, Sample{1 value, 2 timestamp in ms}. Labels are pairs of indexes into the symbols.
+
+use super::decoded::{Decoded, SeriesFault};
+use super::wire::{Fields, Value, WireError, packed};
+use super::write_v1::{checked_labels, decode_sample};
+use crate::store::SeriesSamples;
+
+/// Takes a request apart. A series with bad labels is noted and passed over.
+///
+/// # Errors
+/// [`WireError`] when the bytes are not such a message.
+pub(super) fn decode(message: &[u8]) -> Result<Decoded, WireError> {
+    let mut decoded = Decoded::default();
+    let (mut symbols, mut timeseries) = (Vec::new(), Vec::new());
+    for field in Fields::of(message) {
+        match field? {
+            (4, Value::Bytes(symbol)) => symbols.push(symbol),
+            (5, Value::Bytes(series)) => timeseries.push(series),
+            (field @ 4..=5, _) => return Err(WireError::FieldType { field }),
+            _ => {}
+        }
+    }
+    for series in timeseries {
+        decode_series(series, &symbols, &mut decoded)?;
+    }
+    Ok(decoded)
+}
+
+fn decode_series(message: &[u8], symbols: &[&[u8]], decoded: &mut Decoded) -> Result<(), WireError> {
+    let (mut references, mut samples, mut histograms) = (Vec::with_capacity(32), Vec::with_capacity(1), 0);
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Bytes(bytes)) => {
+                for reference in packed(bytes) {
+                    references.push(reference?);
+                }
+            }
+            (1, Value::Varint(reference)) => references.push(reference),
+            (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
+            (3, Value::Bytes(_)) => histograms += 1,
+            (4, Value::Bytes(_)) => decoded.exemplars_passed_over += 1,
+            (field @ 1..=4, _) => return Err(WireError::FieldType { field }),
+            _ => {} // metadata, time of creation
+        }
+    }
+    let pairs = resolve(&references, symbols);
+    match pairs.as_ref().ok_or(SeriesFault::BadReference).and_then(|pairs| checked_labels(pairs)) {
+        Err(fault) => decoded.refuse(fault, pairs.as_deref().unwrap_or_default(), samples.len() + histograms),
+        Ok(labels) => decoded.take(SeriesSamples { labels, samples }, histograms),
+    }
+    Ok(())
+}
+
+/// The labels behind pairs of references; `None` when one points nowhere or is left over.
+fn resolve<'a>(references: &[u64], symbols: &[&'a [u8]]) -> Option<Vec<(&'a [u8], &'a [u8])>> {
+    let symbol = |reference: u64| symbols.get(usize::try_from(reference).ok()?).copied();
+    let pairs = references.chunks(2).map(|pair| match *pair {
+        [name, value] => Some((symbol(name)?, symbol(value)?)),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Request {
+        #[prost(string, repeated, tag = "4")]
+        symbols: Vec<String>,
+        #[prost(message, repeated, tag = "5")]
+        timeseries: Vec<TimeSeries>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct TimeSeries {
+        #[prost(uint32, repeated, tag = "1")]
+        labels_refs: Vec<u32>,
+        #[prost(message, repeated, tag = "2")]
+        samples: Vec<super::super::write_v1::reference::Sample>,
+        #[prost(bytes, repeated, tag = "3")]
+        histograms: Vec<Vec<u8>>,
+    }
+
+    fn request(all: &[&[u32]]) -> Request {
+        let sample = super::super::write_v1::reference::Sample { value: 1.5, timestamp: 7 };
+        let series = |refs: &&[u32]| TimeSeries {
+            labels_refs: refs.to_vec(),
+            samples: vec![sample.clone()],
+            histograms: Vec::new(),
+        };
+        Request {
+            symbols: ["", "__name__", "up", "job", "node"].map(str::to_owned).into(),
+            timeseries: all.iter().map(series).collect(),
+        }
+    }
+
+    #[test]
+    fn symbols_become_labels_and_each_bad_series_is_refused_alone() {
+        let mut request = request(&[&[1, 2, 3, 4], &[1, 2, 3], &[1, 99], &[3, 4, 1, 2], &[1, 0], &[1, 4]]);
+        request.timeseries[5].histograms.push(vec![1]);
+        let decoded = decode(&request.encode_to_vec()).unwrap();
+        let kept: Vec<String> = decoded.batch.iter().map(|series| series.labels.to_string()).collect();
+        assert_eq!(kept, [r#"up{job="node"}"#, "node"]);
+        use SeriesFault::*;
+        let faults: Vec<_> = decoded.refused.iter().map(|refused| refused.fault).collect();
+        assert_eq!(faults, [BadReference, BadReference, UnsortedLabels, EmptyLabel, NativeHistogram]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_request_is_an_error_or_a_batch_and_never_a_panic(at: usize, bit in 0u8..8, cut: usize) {
+            let mut bytes = request(&[&[1, 2, 3, 4][..]; 10]).encode_to_vec();
+            let (at, cut) = (at % bytes.len(), cut % bytes.len());
+            bytes[at] ^= 1 << bit;
+            let _ = decode(&bytes);
+            let _ = decode(&bytes[..cut]);
+        }
+    }
+}

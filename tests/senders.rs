@@ -1,0 +1,252 @@
+//! Real senders and real targets: what others take from them, we take too.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_collector::ingest::{Ingest, IngestConfig};
+use bellwether_collector::source::host::{self, HostConfig};
+use bellwether_collector::source::push;
+use bellwether_collector::source::scrape::{ScrapeConfig, ScrapeManager};
+use bellwether_collector::store::memory::MemoryStore;
+use bellwether_collector::store::{SeriesSamples, Store, TimeRange};
+use bellwether_models::series::{Labels, Timestamp};
+use support::{Peer, Program, http, require_peer};
+
+/// A store with its door.
+fn door() -> (Arc<MemoryStore>, Ingest) {
+    let store = Arc::new(MemoryStore::default());
+    (store.clone(), Ingest::new(store, IngestConfig::default()))
+}
+
+async fn everything(store: &MemoryStore) -> Vec<SeriesSamples> {
+    let always = TimeRange { from: Timestamp::MIN, to: Timestamp::MAX };
+    store.select(&[], always, usize::MAX).await.expect("the store answers")
+}
+
+async fn series_of(store: &MemoryStore) -> BTreeSet<Labels> {
+    everything(store).await.into_iter().map(|series| series.labels).collect()
+}
+
+/// Waits until `done` says so; the generous deadline only ends a test that would never end.
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    for _ in 0..1200 {
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+/// A job that uses what jobs use: labels of the target, rules for targets and for series.
+fn job_of(exporter: &Peer) -> String {
+    format!(
+        "{{job_name: node, scrape_interval: 1s, scrape_timeout: 1s, \
+          static_configs: [{{targets: ['{}'], labels: {{zone: eu, device: ours}}}}], \
+          relabel_configs: [{{source_labels: [__address__], regex: '(.*):.*', target_label: host}}, \
+                            {{source_labels: [host, zone], separator: '/', target_label: place, action: uppercase}}, \
+                            {{source_labels: [__address__], target_label: shard, modulus: 7, action: hashmod}}], \
+          metric_relabel_configs: [{{source_labels: [__name__], regex: 'go_.*|process_.*', action: drop}}, \
+                                   {{regex: 'collector', action: labeldrop}}, \
+                                   {{source_labels: [cpu, mode], regex: '0;idle', target_label: rest, replacement: '${{1}}yes'}}]}}",
+        exporter.address()
+    )
+}
+
+/// Series that a busy machine may or may not have at a given moment.
+fn is_fleeting(labels: &Labels) -> bool {
+    labels.metric_name().starts_with("node_scrape_collector")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_exporter_scraped_by_us_shows_the_series_that_prometheus_sees_and_sends_us() {
+    require_peer!(Program::NodeExporter, Program::Prometheus);
+    let exporter = Peer::node_exporter();
+    let (received, ingest) = door();
+    let ours = http::serve(push::router(ingest)).await;
+    let prometheus = Peer::prometheus(&format!(
+        "scrape_configs: [{}]\nremote_write: [{{url: '{ours}/api/v1/write', queue_config: {{batch_send_deadline: 100ms}}}}]\n",
+        job_of(&exporter)
+    ));
+    let (scraped, ingest) = door();
+    let config: ScrapeConfig = serde_saphyr::from_str(&job_of(&exporter)).unwrap();
+    let manager = ScrapeManager::start(&[config], ingest).unwrap();
+
+    let has_up = async |store: &MemoryStore| {
+        series_of(store).await.iter().any(|labels| labels.metric_name() == "scrape_series_added")
+    };
+    until("both have a scrape", async || has_up(&scraped).await && has_up(&received).await).await;
+    manager.shutdown().await;
+
+    let lasting =
+        |series: BTreeSet<Labels>| series.into_iter().filter(|labels| !is_fleeting(labels)).collect::<BTreeSet<_>>();
+    let (theirs, ours) = (lasting(series_of(&received).await), lasting(series_of(&scraped).await));
+    assert!(theirs.len() > 300, "{} series", theirs.len());
+    let differing: Vec<_> = theirs.symmetric_difference(&ours).collect();
+    assert!(differing.is_empty(), "seen by one only: {differing:#?}");
+    drop(prometheus);
+}
+
+/// What Prometheus itself holds of a selector over the last minutes: values by series and millisecond.
+async fn held_by(prometheus: &Peer, selector: &str) -> BTreeMap<(Labels, i64), f64> {
+    let query = format!("{selector}[10m]");
+    let answer: serde_json::Value = http::client()
+        .get(prometheus.url("/api/v1/query"))
+        .query(&[("query", query.as_str())])
+        .send()
+        .await
+        .expect("Prometheus answers")
+        .json()
+        .await
+        .expect("with JSON");
+    let mut held = BTreeMap::new();
+    for series in answer["data"]["result"].as_array().expect("a matrix") {
+        let labels: Labels = serde_json::from_value(series["metric"].clone()).expect("labels");
+        for point in series["values"].as_array().expect("values") {
+            let millis = (point[0].as_f64().expect("a time") * 1000.0).round() as i64;
+            let value = point[1].as_str().and_then(|text| text.parse().ok()).expect("a value");
+            held.insert((labels.clone(), millis), value);
+        }
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_prometheus_remote_writes_we_hold_to_the_bit() {
+    require_peer!(Program::NodeExporter, Program::Prometheus);
+    let exporter = Peer::node_exporter();
+    let (store, ingest) = door();
+    let ours = http::serve(push::router(ingest)).await;
+    let prometheus = Peer::prometheus(&format!(
+        "scrape_configs: [{{job_name: node, scrape_interval: 500ms, scrape_timeout: 500ms, \
+         static_configs: [{{targets: ['{}']}}]}}]\n\
+         remote_write: [{{url: '{ours}/api/v1/write', queue_config: {{batch_send_deadline: 100ms}}}}]\n",
+        exporter.address()
+    ));
+    let up_samples = async || {
+        let all = everything(&store).await;
+        all.iter()
+            .filter(|series| series.labels.metric_name() == "up")
+            .map(|series| series.samples.len())
+            .sum::<usize>()
+    };
+    until("five scrapes arrived", async || up_samples().await >= 5).await;
+
+    // newest first: all that Prometheus held then must have arrived before we are asked
+    let held = held_by(&prometheus, r#"{__name__=~"node_cpu.*|node_memory.*|node_load.*|up|scrape_.*"}"#).await;
+    let (newest_but_one, samples) = {
+        let mut times: Vec<i64> = held.keys().map(|(_, at)| *at).collect();
+        times.sort_unstable();
+        times.dedup();
+        (times[times.len() - 2], held.len())
+    };
+    assert!(samples > 100, "{samples} samples");
+    let arrived = async || {
+        let all = everything(&store).await;
+        let points = all.into_iter().flat_map(|SeriesSamples { labels, samples }| {
+            samples.into_iter().map(move |sample| ((labels.clone(), sample.at.as_millis()), sample.value))
+        });
+        points.collect::<BTreeMap<_, _>>()
+    };
+    until("all have arrived", async || {
+        let arrived = arrived().await;
+        held.keys().filter(|(_, at)| *at <= newest_but_one).all(|key| arrived.contains_key(key))
+    })
+    .await;
+
+    let arrived = arrived().await;
+    for (key, value) in held.iter().filter(|((_, at), _)| *at <= newest_but_one) {
+        assert_eq!(arrived[key].to_bits(), value.to_bits(), "{key:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vmagent_plugs_in_unchanged() {
+    require_peer!(Program::NodeExporter, Program::Vmagent);
+    let exporter = Peer::node_exporter();
+    let (store, ingest) = door();
+    let ours = http::serve(push::router(ingest)).await;
+    let scrape = format!(
+        "scrape_configs: [{{job_name: node, scrape_interval: 1s, static_configs: [{{targets: ['{}']}}]}}]\n",
+        exporter.address()
+    );
+    let _vmagent = Peer::vmagent(&scrape, &format!("{ours}/api/v1/write"));
+
+    until("its samples arrive", async || {
+        series_of(&store).await.iter().any(|labels| labels.metric_name() == "node_cpu_seconds_total")
+    })
+    .await;
+
+    let all = everything(&store).await;
+    let up = all.iter().find(|series| series.labels.metric_name() == "up").expect("vmagent says what is up");
+    assert_eq!(up.samples[0].value, 1.0);
+    assert_eq!(up.labels.get("instance"), Some(exporter.address().as_str()));
+}
+
+/// The families of node_exporter that we show too.
+const FAMILIES: &str = "node_(cpu_(guest_)?seconds|memory|load|network_(receive|transmit)|disk|filesystem|pressure|vmstat|\
+                        filefd|boot|forks|intr|context|procs|uname|time_seconds)";
+
+/// What this kernel or a later node_exporter shows beyond the texts we read.
+const PASSED_OVER: &str = "node_(disk_info|disk_device_mapper_info|disk_filesystem_info|disk_ata.*|network_receive_nohandler.*|\
+                           network_transmit_queue_length|filesystem_mount_info|filesystem_purgeable_bytes|cpu_core.*)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_machine_shows_the_series_that_node_exporter_shows() {
+    require_peer!(Program::NodeExporter);
+    let exporter = Peer::node_exporter();
+    let (scraped, ingest) = door();
+    let yaml = format!(
+        "{{job_name: node, scrape_interval: 1s, honor_labels: false, static_configs: [{{targets: ['{}'], labels: {{instance: here}}}}]}}",
+        exporter.address()
+    );
+    let manager = ScrapeManager::start(&[serde_saphyr::from_str(&yaml).unwrap()], ingest).unwrap();
+    until("node_exporter is scraped", async || !series_of(&scraped).await.is_empty()).await;
+    manager.shutdown().await;
+    let config = HostConfig { instance: Some("here".to_owned()), ..HostConfig::default() };
+
+    let ours: BTreeMap<Labels, f64> = host::observe(&config, &door().1)
+        .await
+        .into_iter()
+        .map(|series| (series.labels, series.samples[0].value))
+        .collect();
+
+    let (families, passed) = (anchored_start(FAMILIES), anchored_start(PASSED_OVER));
+    let shared = |name: &str| families.is_match(name) && !passed.is_match(name);
+    let theirs: BTreeMap<Labels, f64> = everything(&scraped)
+        .await
+        .into_iter()
+        .filter(|series| shared(series.labels.metric_name()))
+        .map(|series| (series.labels, series.samples[0].value))
+        .collect();
+    let (their_series, our_series): (BTreeSet<_>, BTreeSet<_>) = (theirs.keys().collect(), ours.keys().collect());
+    let differing: Vec<_> = their_series.symmetric_difference(&our_series).collect();
+    assert!(theirs.len() > 50 && differing.is_empty(), "shown by one only: {differing:#?}");
+    let steady = [
+        "node_memory_MemTotal_bytes",
+        "node_boot_time_seconds",
+        "node_uname_info",
+        "node_filefd_maximum",
+        "node_filesystem_size_bytes",
+    ];
+    for (labels, value) in theirs.iter().filter(|(labels, _)| steady.contains(&labels.metric_name())) {
+        assert_eq!(ours[labels], *value, "{labels}");
+    }
+    // counters only grow, and ours were read later
+    let counters = theirs.iter().filter(|(labels, _)| labels.metric_name().ends_with("_total"));
+    for (labels, value) in counters.filter(|(labels, _)| !is_estimated(labels)) {
+        assert!(ours[labels] >= *value - 1e-9 * value.abs(), "{labels}: {} after {value}", ours[labels]);
+    }
+}
+
+/// Idle and waiting time are estimates of the kernel and may go back.
+fn is_estimated(labels: &Labels) -> bool {
+    matches!(labels.get("mode"), Some("idle" | "iowait"))
+}
+
+fn anchored_start(pattern: &str) -> regex::Regex {
+    regex::Regex::new(&format!("^(?:{pattern})")).expect("a pattern")
+}
