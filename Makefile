@@ -18,6 +18,7 @@ notebooks-test: ## Execute the notebooks against the demo
 
 peers: ## Install the real servers the tests talk to (Debian, root); says so where it cannot
 	scripts/install-test-peers.sh
+	scripts/install-test-senders.sh
 
 check: $(DENY) ## Formatting, lints, licences and duplicate crates
 	cargo fmt --all -- --check

@@ -74,6 +74,8 @@ pub enum Refusal {
     NativeHistogram,
     /// Text is not kept.
     TextField,
+    /// A point without a value, a time or a temporality.
+    UnusablePoint,
     /// A line that cannot be read.
     MalformedLine,
 }
@@ -101,6 +103,7 @@ impl Refusal {
             Self::BadReference => "bad_reference",
             Self::NativeHistogram => "native_histogram",
             Self::TextField => "text_field",
+            Self::UnusablePoint => "unusable_point",
             Self::MalformedLine => "malformed_line",
         }
     }

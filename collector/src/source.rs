@@ -6,6 +6,7 @@ pub mod exposition;
 pub mod host;
 pub mod line_protocol;
 pub mod moment;
+pub mod otlp;
 pub mod push;
 pub mod relabel;
 pub mod scrape;

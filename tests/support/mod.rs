@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod peer;
+pub mod python;
 pub mod remote_write;
 pub mod system;
 pub mod world;

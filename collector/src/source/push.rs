@@ -4,24 +4,29 @@
 //! its declared length before it is unpacked.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::Ingest;
+use crate::source::otlp::Totals;
 use crate::source::secret::Secret;
 use crate::source::size::ByteSize;
 
 mod decoded;
 mod influx;
+mod otlp_http;
 mod refusal;
 mod remote_write;
 mod unpack;
@@ -62,19 +67,47 @@ impl Default for PushConfig {
 }
 
 /// The routes that receive samples, open to anybody:
-/// `POST /api/v1/write` (remote write), `POST /api/v2/write` and `/write` (line protocol), `GET /ping` (for its clients).
+/// `POST /api/v1/write` (remote write), `POST /api/v2/write` and `/write` (line protocol), `GET /ping` (for its clients),
+/// `POST /v1/metrics` and gRPC `MetricsService/Export` (OTLP).
 pub fn router(ingest: Ingest) -> Router {
     router_with(ingest, PushConfig::default())
 }
 
 /// As [`router`], with limits and tokens.
 pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/api/v1/write", post(remote_write::receive))
         .route("/api/v2/write", post(influx::receive_v2))
         .route("/write", post(influx::receive_v1))
-        .route("/ping", get(influx::ping))
-        .with_state(Door { ingest, config: Arc::new(config) })
+        .route("/v1/metrics", post(otlp_http::receive))
+        .route(otlp_http::GRPC_PATH, post(otlp_http::receive_grpc));
+    let door = Door { ingest, config: Arc::new(config.clone()), deltas: Arc::default() };
+    guarded(routes.with_state(door), config).route("/ping", get(influx::ping))
+}
+
+/// `router`, open only to who shows a token of `config`; to anybody where there is none.
+pub fn guarded(router: Router, config: PushConfig) -> Router {
+    if config.tokens.is_empty() && config.token_file.is_none() {
+        return router;
+    }
+    router.layer(middleware::from_fn_with_state(Arc::new(config), admit))
+}
+
+async fn admit(State(config): State<Arc<PushConfig>>, request: Request, next: Next) -> Response {
+    if shows_token(&config, request.headers()).await {
+        return next.run(request).await;
+    }
+    PushRefusal::Unauthorized.answer("any", |text| text + "\n")
+}
+
+async fn shows_token(config: &PushConfig, headers: &HeaderMap) -> bool {
+    let Some(shown) = shown_token(headers) else { return false };
+    let listed = match &config.token_file {
+        Some(path) => tokio::fs::read_to_string(path).await.unwrap_or_default(),
+        None => String::new(),
+    };
+    let lines = listed.lines().map(str::trim).filter(|line| !line.is_empty());
+    config.tokens.iter().map(Secret::reveal).chain(lines).any(|token| same(token, shown))
 }
 
 /// What every handler works with.
@@ -82,12 +115,12 @@ pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
 struct Door {
     ingest: Ingest,
     config: Arc<PushConfig>,
+    deltas: Arc<Mutex<Totals>>,
 }
 
 impl Door {
-    /// The body of a sender who may send, within bounds of size and time.
-    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, PushRefusal> {
-        self.authorize(headers).await?;
+    /// The body, within bounds of size and time.
+    async fn body(&self, body: Body) -> Result<Bytes, PushRefusal> {
         let limit = usize::try_from(self.config.max_body.bytes()).unwrap_or(usize::MAX);
         let timeout = self.config.body_timeout;
         match tokio::time::timeout(timeout, axum::body::to_bytes(body, limit)).await {
@@ -96,21 +129,6 @@ impl Door {
             Ok(Err(error)) if is_too_large(&error) => Err(PushRefusal::TooLarge { what: "body", limit: limit as u64 }),
             Ok(Err(error)) => Err(PushRefusal::BrokenOff(error)),
         }
-    }
-
-    async fn authorize(&self, headers: &HeaderMap) -> Result<(), PushRefusal> {
-        let PushConfig { tokens, token_file, .. } = &*self.config;
-        if tokens.is_empty() && token_file.is_none() {
-            return Ok(());
-        }
-        let shown = shown_token(headers).ok_or(PushRefusal::Unauthorized)?;
-        let listed = match token_file {
-            Some(path) => tokio::fs::read_to_string(path).await.unwrap_or_default(),
-            None => String::new(),
-        };
-        let lines = listed.lines().map(str::trim).filter(|line| !line.is_empty());
-        let known = tokens.iter().map(Secret::reveal).chain(lines).any(|token| same(token, shown));
-        if known { Ok(()) } else { Err(PushRefusal::Unauthorized) }
     }
 }
 

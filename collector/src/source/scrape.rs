@@ -30,7 +30,7 @@ mod timing;
 pub use config::{ScrapeConfig, ScrapeConfigError, check};
 
 use config::Job;
-use discovery::TargetFiles;
+use discovery::{TargetFiles, TargetServers};
 use failure::ScrapeFailure;
 use fetch::Fetcher;
 use known::{Absorbed, Known, Report};
@@ -207,11 +207,11 @@ struct Plan {
 
 impl Pool {
     async fn run(mut self, mut inbox: watch::Receiver<Order>) {
-        let mut files = TargetFiles::default();
+        let (mut files, mut servers) = (TargetFiles::default(), TargetServers::default());
         loop {
             let order = inbox.borrow_and_update().clone();
             match order {
-                Order::Run(job) => self.settle(job, &mut files).await,
+                Order::Run(job) => self.settle(job, &mut files, &mut servers).await,
                 Order::End => return self.end().await,
                 Order::Stop => return self.stop().await,
             }
@@ -223,14 +223,18 @@ impl Pool {
     }
 
     /// Brings the loops in line with the job and the targets there are now.
-    async fn settle(&mut self, job: Arc<Job>, files: &mut TargetFiles) {
+    async fn settle(&mut self, job: Arc<Job>, files: &mut TargetFiles, servers: &mut TargetServers) {
         let mut groups = job.config.static_configs.clone();
         groups.extend(files.refresh(&job.config.file_sd_configs).await);
+        let fetcher = self.fetcher_for(&job).await;
+        if let Ok(fetcher) = &fetcher {
+            groups.extend(servers.refresh(&job.config.http_sd_configs, fetcher).await);
+        }
         let (targets, refused) = target::targets(&job, &groups);
         for problem in &refused {
             warn!(job = self.name, problem, "a discovered target cannot be scraped");
         }
-        let fetcher = self.fetcher_for(&job, targets.len()).await;
+        let fetcher = within_target_limit(&job, targets.len()).and(fetcher);
         let mut old = std::mem::take(&mut self.loops);
         for target in targets {
             let plan = Plan { job: job.clone(), target, fetcher: fetcher.clone() };
@@ -245,12 +249,8 @@ impl Pool {
         end_loops(old, &self.ingest).await;
     }
 
-    /// The job's client, made anew when the job changed; past the target limit there is none.
-    async fn fetcher_for(&mut self, job: &Arc<Job>, targets: usize) -> ClientResult {
-        let limit = job.config.target_limit;
-        if limit > 0 && targets > limit {
-            return Err(Arc::new(ScrapeFailure::TargetLimit { targets, limit }));
-        }
+    /// The job's client, made anew when the job changed.
+    async fn fetcher_for(&mut self, job: &Arc<Job>) -> ClientResult {
         match &self.fetcher {
             Some((known, Ok(fetcher))) if Arc::ptr_eq(known, job) => Ok(fetcher.clone()),
             _ => {
@@ -277,6 +277,15 @@ impl Pool {
         }
         self.board.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
+}
+
+/// Past the limit all targets of the job are down.
+fn within_target_limit(job: &Job, targets: usize) -> Result<(), Arc<ScrapeFailure>> {
+    let limit = job.config.target_limit;
+    if limit > 0 && targets > limit {
+        return Err(Arc::new(ScrapeFailure::TargetLimit { targets, limit }));
+    }
+    Ok(())
 }
 
 impl Plan {

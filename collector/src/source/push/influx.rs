@@ -79,7 +79,7 @@ fn code(status: StatusCode) -> &'static str {
 async fn write(door: &Door, parameters: &Parameters, headers: &HeaderMap, body: Body) -> Result<(), PushRefusal> {
     let precision = Precision::by_name(&parameters.precision)
         .ok_or_else(|| PushRefusal::Precision(parameters.precision.chars().take(20).collect()))?;
-    let body = door.body(headers, body).await?;
+    let body = door.body(body).await?;
     let limit = door.config.max_unpacked_body.bytes();
     let mut points = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => line_protocol::read(&body, precision, door.ingest.now()),

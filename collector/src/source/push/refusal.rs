@@ -32,6 +32,8 @@ pub(super) enum PushRefusal {
     Gzip(std::io::Error),
     #[error("the body is not a write request: {0}")]
     Message(WireError),
+    #[error("the body is not an OTLP metrics request: {0}")]
+    Otlp(String),
     #[error("precision {0:?} is not known; send ns, us, ms or s")]
     Precision(String),
     /// Some samples or lines were refused; the others are written.
@@ -53,6 +55,7 @@ impl PushRefusal {
             | Self::Snappy(_)
             | Self::Gzip(_)
             | Self::Message(_)
+            | Self::Otlp(_)
             | Self::Precision(_)
             | Self::Partial(_) => StatusCode::BAD_REQUEST,
             Self::Ingest(IngestError::Busy { .. }) => StatusCode::SERVICE_UNAVAILABLE,
@@ -72,6 +75,7 @@ impl PushRefusal {
             Self::Snappy(_) => "snappy",
             Self::Gzip(_) => "gzip",
             Self::Message(_) => "message",
+            Self::Otlp(_) => "otlp",
             Self::Precision(_) => "precision",
             Self::Partial(_) => "partial",
             Self::Ingest(IngestError::Busy { .. }) => "busy",

@@ -30,7 +30,7 @@ pub(super) async fn receive(State(door): State<Door>, headers: HeaderMap, body: 
     let (version, mut written) = (version(&headers), 0);
     let speaks_v2 = matches!(version, Ok(Version::V2));
     let outcome = match version {
-        Ok(version) => write(&door, version, &headers, body, &mut written).await,
+        Ok(version) => write(&door, version, body, &mut written).await,
         Err(refusal) => Err(refusal),
     };
     let mut response = match outcome {
@@ -45,14 +45,8 @@ pub(super) async fn receive(State(door): State<Door>, headers: HeaderMap, body: 
     response
 }
 
-async fn write(
-    door: &Door,
-    version: Version,
-    headers: &HeaderMap,
-    body: Body,
-    written: &mut u64,
-) -> Result<(), PushRefusal> {
-    let body = door.body(headers, body).await?;
+async fn write(door: &Door, version: Version, body: Body, written: &mut u64) -> Result<(), PushRefusal> {
+    let body = door.body(body).await?;
     let message = unpack::snappy(&body, door.config.max_unpacked_body.bytes())?;
     drop(body);
     let decoded = match version {

@@ -41,6 +41,8 @@ pub struct ScrapeConfig {
     pub static_configs: Vec<TargetGroup>,
     /// Targets read from files. Default none.
     pub file_sd_configs: Vec<FileSdConfig>,
+    /// Targets asked for over HTTP. Default none.
+    pub http_sd_configs: Vec<HttpSdConfig>,
     /// Rules for the targets, before they are scraped. Default none.
     pub relabel_configs: Vec<RelabelConfig>,
     /// Rules for the scraped series. Default none.
@@ -81,6 +83,7 @@ impl Default for ScrapeConfig {
             honor_timestamps: true,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
+            http_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
             sample_limit: 0,
@@ -144,6 +147,25 @@ pub struct FileSdConfig {
 impl Default for FileSdConfig {
     fn default() -> Self {
         Self { files: Vec::new(), refresh_interval: Duration::from_secs(300) }
+    }
+}
+
+/// Targets that a server lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSdConfig {
+    /// Where a JSON list of `{"targets": […], "labels": {…}}` is served. Asked with the job's TLS settings and
+    /// credentials. Required.
+    pub url: String,
+    /// Time between two questions. Default 1m; at least 5s.
+    #[serde(with = "bellwether_models::duration::as_text")]
+    #[schemars(with = "String")]
+    pub refresh_interval: Duration,
+}
+
+impl Default for HttpSdConfig {
+    fn default() -> Self {
+        Self { url: String::new(), refresh_interval: Duration::from_secs(60) }
     }
 }
 
@@ -314,6 +336,10 @@ fn problem_of_targets(config: &ScrapeConfig) -> Option<String> {
     if config.file_sd_configs.iter().any(|sd| sd.files.is_empty()) {
         return Some("file_sd_configs needs at least one file".to_owned());
     }
+    let odd_url = |sd: &&HttpSdConfig| !sd.url.starts_with("http://") && !sd.url.starts_with("https://");
+    if let Some(sd) = config.http_sd_configs.iter().find(odd_url) {
+        return Some(format!("url {:?} in http_sd_configs must begin with http:// or https://", sd.url));
+    }
     let odd = files.into_iter().find(|file| super::discovery::kind_of(file.as_ref()).is_none());
     odd.map(|file| format!("{file:?} in file_sd_configs must end in .json, .yml or .yaml"))
 }
@@ -360,6 +386,7 @@ mod tests {
             ("{job_name: j, basic_auth: {username: u}, authorization: {credentials: x}}", "not both"),
             ("{job_name: j, relabel_configs: [{regex: '('}]}", "relabel_configs cannot be used"),
             ("{job_name: j, file_sd_configs: [{files: [a.toml]}]}", "must end in .json"),
+            ("{job_name: j, http_sd_configs: [{url: 'sd:80'}]}", "must begin with http"),
             ("{job_name: j, tls_config: {key_file: k}}", "go together"),
             ("{job_name: j, static_configs: [{targets: [a], labels: {a-b: c}}]}", "not a label name"),
         ];

@@ -1,14 +1,15 @@
-//! Targets from files: read again and again, a bad file keeps what it said before.
+//! Targets from files and servers: asked again and again; a bad answer keeps what was said before.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use metrics::counter;
 use regex::Regex;
 use tracing::warn;
 
-use super::config::{FileSdConfig, TargetGroup};
+use super::config::{FileSdConfig, HttpSdConfig, TargetGroup};
+use super::fetch::Fetcher;
 use crate::ingest::is_label_name;
 
 /// How a target file is written.
@@ -73,7 +74,7 @@ impl TargetFiles {
 async fn read_groups(path: &Path) -> Result<Vec<TargetGroup>, String> {
     let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
     let groups = parse(&text, kind_of(path).unwrap_or(FileKind::Yaml))?;
-    Ok(groups.into_iter().map(|group| with_path(group, path)).collect())
+    Ok(with_origin(groups, "__meta_filepath", &path.display().to_string()))
 }
 
 fn parse(text: &str, kind: FileKind) -> Result<Vec<TargetGroup>, String> {
@@ -87,9 +88,43 @@ fn parse(text: &str, kind: FileKind) -> Result<Vec<TargetGroup>, String> {
     }
 }
 
-fn with_path(mut group: TargetGroup, path: &Path) -> TargetGroup {
-    group.labels.insert("__meta_filepath".to_owned(), path.display().to_string());
-    group
+fn with_origin(mut groups: Vec<TargetGroup>, label: &str, origin: &str) -> Vec<TargetGroup> {
+    for group in &mut groups {
+        group.labels.insert(label.to_owned(), origin.to_owned());
+    }
+    groups
+}
+
+/// What servers said when they last answered well.
+#[derive(Debug, Default)]
+pub(super) struct TargetServers(BTreeMap<String, (Instant, Vec<TargetGroup>)>);
+
+impl TargetServers {
+    /// Asks the servers whose time has come; gives the groups of all.
+    pub(super) async fn refresh(&mut self, configs: &[HttpSdConfig], fetcher: &Fetcher) -> Vec<TargetGroup> {
+        self.0.retain(|url, _| configs.iter().any(|config| config.url == *url));
+        for HttpSdConfig { url, refresh_interval } in configs {
+            let fresh = self.0.get(url).is_some_and(|(asked, _)| asked.elapsed() < *refresh_interval);
+            if !fresh {
+                self.ask(url, fetcher).await;
+            }
+        }
+        self.0.values().flat_map(|(_, groups)| groups.clone()).collect()
+    }
+
+    async fn ask(&mut self, url: &str, fetcher: &Fetcher) {
+        let body = fetcher.fetch_list(url).await.map_err(|failure| failure.to_string());
+        let text = body.and_then(|body: Vec<u8>| String::from_utf8(body).map_err(|error| error.to_string()));
+        let known = self.0.entry(url.to_owned()).or_insert_with(|| (Instant::now(), Vec::new()));
+        known.0 = Instant::now();
+        match text.and_then(|text| parse(&text, FileKind::Json)) {
+            Ok(groups) => known.1 = with_origin(groups, "__meta_url", url),
+            Err(problem) => {
+                counter!("bellwether_scrape_target_server_errors_total").increment(1);
+                warn!(url, problem, "a server of targets cannot be used; its earlier targets are kept");
+            }
+        }
+    }
 }
 
 /// Files that a pattern names; `*` stands for any text in the last part.

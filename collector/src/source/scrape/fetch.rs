@@ -16,6 +16,9 @@ use crate::source::secret::Secret;
 /// Largest body read whatever the job says.
 const MAX_BODY_BYTES: u64 = 1 << 30;
 
+/// Longest time a server of targets may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
 const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
 /// The HTTP client of one job.
@@ -48,14 +51,24 @@ impl Fetcher {
         }
     }
 
+    /// The list of targets that a server gives.
+    pub(super) async fn fetch_list(&self, url: &str) -> Result<Vec<u8>, ScrapeFailure> {
+        let request = self.client.get(url).timeout(LIST_TIMEOUT).header(ACCEPT, "application/json");
+        self.send(request, url).await.map(|fetched| fetched.body)
+    }
+
     async fn ask(&self, target: &Target) -> Result<Fetched, ScrapeFailure> {
         let request = self
             .client
             .get(&target.url)
             .header(ACCEPT, ACCEPTED)
             .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.as_secs_f64().to_string());
+        self.send(request, &target.url).await
+    }
+
+    async fn send(&self, request: RequestBuilder, url: &str) -> Result<Fetched, ScrapeFailure> {
         let transport =
-            |source: reqwest::Error| ScrapeFailure::Transport { url: target.url.clone(), source: source.without_url() };
+            |source: reqwest::Error| ScrapeFailure::Transport { url: url.to_owned(), source: source.without_url() };
         let response = authorize(request, &self.job.config).await?.send().await.map_err(transport)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(ScrapeFailure::Status { status: response.status().as_u16() });
@@ -97,7 +110,7 @@ async fn client(config: &ScrapeConfig) -> Result<Client, ScrapeFailure> {
     let mut builder = match ca_file {
         Some(path) => builder.tls_certs_only(authorities(path).await?),
         // without TLS the authorities of the system need not be there
-        None if config.scheme == Scheme::Http && !relabels_scheme(config) => builder.tls_certs_only([]),
+        None if !may_need_tls(config) => builder.tls_certs_only([]),
         None => builder,
     };
     if *insecure_skip_verify {
@@ -110,8 +123,10 @@ async fn client(config: &ScrapeConfig) -> Result<Client, ScrapeFailure> {
     builder.build().map_err(tls)
 }
 
-fn relabels_scheme(config: &ScrapeConfig) -> bool {
-    config.relabel_configs.iter().any(|rule| rule.target_label == "__scheme__")
+fn may_need_tls(config: &ScrapeConfig) -> bool {
+    config.scheme == Scheme::Https
+        || config.http_sd_configs.iter().any(|sd| sd.url.starts_with("https:"))
+        || config.relabel_configs.iter().any(|rule| rule.target_label == "__scheme__")
 }
 
 async fn authorities(path: &Path) -> Result<Vec<Certificate>, ScrapeFailure> {
