@@ -60,6 +60,7 @@ pub struct Faces {
 pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Result<Router> {
     let open = system::health_router(faces.clone());
     let mut guarded = bellwether_collector::source::push::router_with(pipeline.ingest.clone(), config.push.clone())
+        .merge(bellwether_collector::source::changes::reader(pipeline.store.clone(), pipeline.ingest.clone()))
         .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
         .merge(system::router(faces.clone()))
         .merge(records::router(faces.clone()))

@@ -20,9 +20,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::Ingest;
+use crate::source::changes;
 use crate::source::otlp::Totals;
 use crate::source::secret::Secret;
 use crate::source::size::ByteSize;
+use crate::source::tasks::{TaskConfig, TaskDesk};
 
 mod decoded;
 mod influx;
@@ -52,6 +54,8 @@ pub struct PushConfig {
     pub tokens: Vec<Secret>,
     /// File with further tokens, one a line, read at every request.
     pub token_file: Option<PathBuf>,
+    /// How task events become metrics.
+    pub tasks: TaskConfig,
 }
 
 impl Default for PushConfig {
@@ -62,13 +66,14 @@ impl Default for PushConfig {
             body_timeout: Duration::from_secs(30),
             tokens: Vec::new(),
             token_file: None,
+            tasks: TaskConfig::default(),
         }
     }
 }
 
 /// The routes that receive samples, open to anybody:
 /// `POST /api/v1/write` (remote write), `POST /api/v2/write` and `/write` (line protocol), `GET /ping` (for its clients),
-/// `POST /v1/metrics` and gRPC `MetricsService/Export` (OTLP).
+/// `POST /v1/metrics` and gRPC `MetricsService/Export` (OTLP), `POST /api/v1/changes`, `POST /api/v1/tasks/events`.
 pub fn router(ingest: Ingest) -> Router {
     router_with(ingest, PushConfig::default())
 }
@@ -81,8 +86,10 @@ pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
         .route("/write", post(influx::receive_v1))
         .route("/v1/metrics", post(otlp_http::receive))
         .route(otlp_http::GRPC_PATH, post(otlp_http::receive_grpc));
+    let desk = TaskDesk::new(ingest.clone(), config.tasks.clone());
+    let events = changes::receiver(ingest.clone()).merge(desk.router());
     let door = Door { ingest, config: Arc::new(config.clone()), deltas: Arc::default() };
-    guarded(routes.with_state(door), config).route("/ping", get(influx::ping))
+    guarded(routes.with_state(door).merge(events), config).route("/ping", get(influx::ping))
 }
 
 /// `router`, open only to who shows a token of `config`; to anybody where there is none.

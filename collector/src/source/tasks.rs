@@ -3,7 +3,7 @@
 //! `POST /api/v1/tasks/events` takes one event or a list. An event told twice counts once. What the metrics are is decided by
 //! pure code in `book`; the shell here writes them to the store after every request and at an interval.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -115,6 +115,8 @@ pub struct TaskDesk {
     ingest: Ingest,
     config: TaskConfig,
     state: Arc<Mutex<Shared>>,
+    /// Set once the metrics are written at the interval.
+    runs: Arc<OnceLock<()>>,
 }
 
 struct Shared {
@@ -128,7 +130,7 @@ impl TaskDesk {
     #[must_use]
     pub fn new(ingest: Ingest, config: TaskConfig) -> Self {
         let state = Shared { book: Book::new(config.max_tasks), written: Timestamp::MIN };
-        Self { ingest, config, state: Arc::new(Mutex::new(state)) }
+        Self { ingest, config, state: Arc::new(Mutex::new(state)), runs: Arc::default() }
     }
 
     /// `POST /api/v1/tasks/events`; answers 204 when what follows from the events is durable.
@@ -136,9 +138,17 @@ impl TaskDesk {
         Router::new().route("/api/v1/tasks/events", post(receive)).with_state(self.clone())
     }
 
+    /// From the first event on the metrics are written at the interval.
+    fn ensure_running(&self) {
+        if self.runs.set(()).is_ok() {
+            tokio::spawn(self.clone().run());
+        }
+    }
+
     /// Writes the metrics at the interval and counts lost tasks, until the future is dropped.
-    pub async fn run(self) {
-        let mut ticks = tokio::time::interval(self.config.interval.max(Duration::from_secs(1)));
+    async fn run(self) {
+        let interval = self.config.interval.max(Duration::from_secs(1));
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
@@ -179,7 +189,10 @@ async fn receive(State(desk): State<TaskDesk>, body: Bytes) -> Response {
         Ok(events) if !desk.room_for(&events).await => {
             events::refuse(ORIGIN, format!("{} tasks are followed, the most allowed", desk.config.max_tasks))
         }
-        Ok(events) => events::answer(ORIGIN, desk.write(&events).await),
+        Ok(events) => {
+            desk.ensure_running();
+            events::answer(ORIGIN, desk.write(&events).await)
+        }
     }
 }
 
