@@ -15,7 +15,7 @@ const FAULT: &[u8] = include_bytes!("../../demo/data/fault/metrics.csv.gz");
 const INJECTED_AT: &str = include_str!("../../demo/data/fault/inject_time.txt");
 
 /// What the recording's authors broke; shown beside the ranking and used for nothing else.
-pub const TRUTH: &str = "payforadoption_AWS::ECS::Container";
+pub const TRUTH: &str = "currencyservice";
 
 /// How long before the end of the demand the replay ends: when the last morning's ramp is over.
 const CUT: Duration = Duration::from_secs(20 * 3600 + 1800);
@@ -88,9 +88,10 @@ fn shifted(at: Timestamp, by_ms: i64) -> Timestamp {
     Timestamp::from_millis(at.as_millis() + by_ms)
 }
 
-/// `PetSite_latency-p90` becomes `latency_p90{service="PetSite"}`.
+/// `cartservice_clat-p90` becomes `clat_p90{service="cartservice"}`; where users enter, `entry`, is the shop itself.
 fn fault_labels(column: &str) -> Labels {
     let (service, metric) = column.rsplit_once('_').unwrap_or((column, "value"));
+    let service = if service == "entry" { "boutique" } else { service };
     Labels::metric(&metric.replace(|c: char| !c.is_ascii_alphanumeric(), "_")).with("service", service)
 }
 
@@ -119,6 +120,6 @@ mod tests {
 
     #[test]
     fn columns_of_the_recording_become_series_with_a_service() {
-        assert_eq!(fault_labels("PetSite_latency-p90").to_string(), "latency_p90{service=\"PetSite\"}");
+        assert_eq!(fault_labels("cartservice_clat-p90").to_string(), "clat_p90{service=\"cartservice\"}");
     }
 }

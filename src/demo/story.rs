@@ -52,7 +52,7 @@ impl Story {
         self.say(&format!("page          http://{}", self.page));
         self.say("demand        15 days of a production service, a sample a minute (crane, Apache-2.0)");
         self.say(&format!(
-            "fault         {} series of the PetShop application, one injected fault (PetShop dataset, CC-BY-4.0)",
+            "fault         {} series of Online Boutique's ten services, one injected fault (Nezha, MIT)",
             recording.fault_series
         ));
         self.say(&format!("replay        {} to {} UTC, a minute a round", clock(live_from), clock(last)));
