@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bellwether_collector::ingest::IngestConfig;
+use bellwether_collector::query::EngineConfig;
 use bellwether_collector::source::host::HostConfig;
 use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
@@ -35,6 +36,8 @@ pub struct Config {
     pub push: PushConfig,
     /// Metrics of the machine Bellwether runs on.
     pub host: HostConfig,
+    /// How questions are answered, and how much one may cost.
+    pub query: EngineConfig,
     /// What is scraped, in Prometheus' own syntax.
     pub scrape_configs: Vec<ScrapeConfig>,
     /// What serves demand with replicas.
@@ -199,6 +202,7 @@ impl Config {
             ("server", self.server != other.server),
             ("store", self.store != other.store),
             ("ingest", self.ingest != other.ingest),
+            ("query", self.query != other.query),
             ("push", self.push != other.push),
             ("host", self.host != other.host),
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),

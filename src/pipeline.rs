@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 use bellwether_collector::ingest::{Clock, Ingest};
-use bellwether_collector::query::{Engine, EngineConfig};
+use bellwether_collector::query::Engine;
 use bellwether_collector::store::embedded::EmbeddedStore;
 use bellwether_collector::store::{SeriesSamples, SharedStore};
 use bellwether_models::outlook::Snapshot;
@@ -54,7 +54,7 @@ impl Pipeline {
     /// When a part's state cannot be opened.
     pub async fn over(store: SharedStore, config: &Config, clock: Clock, state: Option<&Path>) -> anyhow::Result<Self> {
         let ingest = Ingest::with_clock(store.clone(), config.ingest.clone(), clock);
-        let engine = Engine::new(store.clone(), EngineConfig::default());
+        let engine = Engine::new(store.clone(), config.query.clone());
         let state = state.map(Path::to_owned);
         let predictor =
             bellwether_predictor::Service::new(config.predictor(), engine.clone(), ingest.clone(), state.clone());

@@ -13,10 +13,7 @@ fn the_story_has_a_forecast_an_earlier_order_and_the_true_cause_and_ends() {
     let orders: Vec<(u32, u32)> = story.lines().filter_map(orders).collect();
     assert!(orders.iter().any(|(ours, reactive)| ours > reactive), "no order ahead of the reactive rule:\n{story}");
     let causes: Vec<&str> = story.lines().filter(|line| is_cause(line)).collect();
-    assert!(
-        causes.iter().any(|line| line.contains("currencyservice")),
-        "true cause not named:\n{story}"
-    );
+    assert!(causes.iter().any(|line| line.contains("currencyservice")), "true cause not named:\n{story}");
     assert!(story.contains("1 opened"), "not exactly one incident:\n{story}");
     assert!(story.contains("Where to go next"));
 }

@@ -128,7 +128,7 @@ impl Foreseer {
         let known = since_first_observation(window);
         self.knowledge = match known.is_empty() {
             true => Err(Abstention::NoData { within: self.config.history }),
-            false => Combination::new(self.config.horizon_steps()).fit(&known).map_err(Abstention::from),
+            false => Combination::thorough(self.config.horizon_steps()).fit(&known).map_err(Abstention::from),
         };
         Some(known.step.times(known.len()))
     }

@@ -48,6 +48,13 @@ impl Combination {
         Self { horizon, seasons: None, kinds: Kind::COMBINED.to_vec() }
     }
 
+    /// Every member there is, ARIMA among them: for the few series on which decisions rest, where a fit may take a
+    /// fraction of a second.
+    #[must_use]
+    pub fn thorough(horizon: Horizon) -> Self {
+        Self { kinds: Kind::ALL.to_vec(), ..Self::new(horizon) }
+    }
+
     /// Only the methods that are fitted in a few passes over the history, for where the processor is dear.
     #[must_use]
     pub fn light(horizon: Horizon) -> Self {
