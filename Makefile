@@ -28,14 +28,17 @@ check: $(DENY) ## Formatting, lints, licences and duplicate crates
 audit: $(DENY) ## Known vulnerabilities of dependencies (needs a network)
 	$(DENY) --all-features --locked check advisories
 
-bench: bench-ingest ## Measure ourselves beside the peers (minutes; see docs/explanation)
+bench: bench-ingest bench-query ## Measure ourselves beside the peers (minutes; see docs/explanation)
 
 bench-ingest: ## Ingest beside the real Prometheus: samples per core and second, memory, bytes per sample
 	benches/ingest/run.sh
+
+bench-query: ## Queries beside the real Prometheus and VictoriaMetrics
+	cargo bench --locked -p bellwether-collector --bench query
 
 $(DENY): scripts/tools.txt
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
 	@touch $(DENY)
 
-.PHONY: help demo test notebooks-test peers check audit bench bench-ingest
+.PHONY: help demo test notebooks-test peers check audit bench bench-ingest bench-query
