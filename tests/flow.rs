@@ -95,3 +95,46 @@ async fn a_surge_is_met_before_it_arrives() {
     assert_eq!(foreseen.len(), 4, "one series a quantile");
     assert!(foreseen.is_sorted(), "quantiles do not cross: {foreseen:?}");
 }
+
+/// The shop of the recording with everything it calls, as the demo is configured.
+fn boutique() -> bellwether_predictor::Config {
+    let text = include_str!("../demo/bellwether.yaml");
+    let config = bellwether::config::Config::parse(std::path::Path::new("demo/bellwether.yaml"), text);
+    let mut config = config.expect("the demo's configuration").predictor();
+    config.workloads.retain(|workload| workload.name == "boutique");
+    config
+}
+
+/// `cartservice_cpu-m` is `cpu_m{service="cartservice"}`; where users come in is the workload itself.
+fn component(column: &str) -> Labels {
+    let (service, metric) = column.rsplit_once('_').expect("a service and a metric");
+    let service = if service == "entry" { "boutique" } else { service };
+    Labels::metric(&metric.replace('-', "_")).with("service", service)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_fault_is_one_incident_with_its_cause_among_the_first_three() {
+    let series = recorded("fault/metrics.csv.gz", component);
+    let every = series.iter().flat_map(|s| s.samples.iter().map(|sample| sample.at));
+    let (first, last) = every.fold((Timestamp::MAX, Timestamp::MIN), |(a, b), at| (a.min(at), b.max(at)));
+    let injected = include_str!("../demo/data/fault/inject_time.txt").trim().parse().map(Timestamp::from_secs);
+    let injected = injected.expect("a time");
+    let (live, minute) = (injected - span("10m"), span("1m"));
+    let mut world = World::begin(live, boutique(), bellwether_scheduler::Config::default()).await;
+    world.observe(live, between(&series, first - minute, live)).await;
+    let mut snapshot = world.tick().await.0;
+    while world.now() <= last {
+        let now = world.now() + minute;
+        if now > injected && now <= injected + minute {
+            assert_eq!(snapshot.incidents, [], "nothing had happened yet");
+        }
+        world.observe(now, between(&series, now - minute, now)).await;
+        snapshot = world.tick().await.0;
+    }
+    assert_eq!(snapshot.incidents.len(), 1, "{:#?}", snapshot.workloads[0].anomalies);
+    let incident = &snapshot.incidents[0];
+    assert_eq!(incident.workload, "boutique");
+    assert!(incident.onset.since(injected) <= span("3m"), "{:?}", incident.onset);
+    let suspected: Vec<&str> = incident.ranking.causes.iter().take(3).map(|c| c.service.as_str()).collect();
+    assert!(suspected.contains(&"currencyservice"), "{suspected:?}");
+}
