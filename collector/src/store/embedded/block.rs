@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bellwether_models::series::Labels;
 use roaring::RoaringBitmap;
@@ -94,11 +95,13 @@ pub(super) struct Block {
     file: Box<dyn ReadFile>,
 }
 
-/// A chunk as found in a block: its series, its time range and, when its CRC holds, its encoded points.
+/// A chunk as found in a block: its series, its time range, how many points it has, and these encoded.
 pub(super) struct RawChunk<'a> {
     pub(super) id: SeriesId,
     pub(super) span: (i64, i64),
+    pub(super) count: usize,
     pub(super) encoded: &'a [u8],
+    payload: &'a [u8],
 }
 
 impl Block {
@@ -211,6 +214,20 @@ impl Block {
     }
 }
 
+/// What was put for a series.
+#[derive(Default)]
+struct Tally {
+    samples: u64,
+    span: Option<(i64, i64)>,
+}
+
+impl Tally {
+    fn add(&mut self, samples: usize, span: (i64, i64)) {
+        self.samples += samples as u64;
+        self.span = Some(self.span.map_or(span, |all| (all.0.min(span.0), all.1.max(span.1))));
+    }
+}
+
 /// Writes a block; it appears under its name when [`BlockWriter::finish`] has made it durable.
 pub(super) struct BlockWriter<'d> {
     disk: &'d dyn Disk,
@@ -242,35 +259,39 @@ impl<'d> BlockWriter<'d> {
     /// Adds the samples of the next series, in ascending order of time, in chunks of at most `per_chunk`.
     pub(super) fn series(&mut self, id: SeriesId, points: &[Point], per_chunk: usize, level: usize) -> io::Result<()> {
         let start = self.offset;
-        let pieces = points.len().div_ceil(per_chunk.max(1)).max(1);
-        for piece in points.chunks(points.len().div_ceil(pieces).max(1)) {
-            let (first, last) = (piece[0].0, piece[piece.len() - 1].0);
-            let mut payload = vec![CHUNK];
-            put_varint(&mut payload, u64::from(id));
-            put_varint(&mut payload, last.wrapping_sub(first) as u64);
-            payload.extend(chunk::encode(piece, level));
-            self.offset += put_frame(&mut self.buffer, &payload) as u64;
-        }
-        let span = points.first().zip(points.last()).map(|(first, last)| (first.0, last.0));
-        self.placed(id, start, points.len() as u64, span)
+        let mut tally = Tally::default();
+        self.put_chunks(id, points, per_chunk, level, &mut tally);
+        self.placed(id, start, &tally)
     }
 
-    /// Adds the chunks of a series as they lie in other blocks.
-    pub(super) fn copied(&mut self, id: SeriesId, blocks: &[std::sync::Arc<Block>]) -> Result<(), BlockError> {
+    /// Adds the samples of a series that lie in other blocks. Chunks at least half as long as `per_chunk` are copied as they
+    /// are; shorter ones are joined, for a longer chunk takes fewer bytes a sample.
+    pub(super) fn joined(
+        &mut self,
+        id: SeriesId,
+        blocks: &[Arc<Block>],
+        per_chunk: usize,
+        level: usize,
+    ) -> Result<(), BlockError> {
         let start = self.offset;
-        let (mut samples, mut span) = (0, None::<(i64, i64)>);
+        let mut tally = Tally::default();
+        let mut short = Vec::new();
         for block in blocks {
             let Some(place) = block.place(id) else { continue };
             let region = block.region(place)?;
             for (at, chunk) in block.chunks(place, &region) {
-                let chunk = chunk.ok_or_else(|| block.damaged(&format!("a chunk of series {id}"), at))?;
-                samples += Reader::new(chunk.encoded).varint().unwrap_or(0);
-                span = Some(span.map_or(chunk.span, |s| (s.0.min(chunk.span.0), s.1.max(chunk.span.1))));
+                let damaged = || block.damaged(&format!("a chunk of series {id}"), at);
+                let chunk = chunk.ok_or_else(damaged)?;
+                if chunk.count >= per_chunk / 2 {
+                    tally.add(chunk.count, chunk.span);
+                    self.offset += put_frame(&mut self.buffer, chunk.payload) as u64;
+                } else {
+                    short.push(chunk::decode(chunk.encoded).ok_or_else(damaged)?);
+                }
             }
-            self.buffer.extend_from_slice(&region);
-            self.offset += region.len() as u64;
         }
-        self.placed(id, start, samples, span).map_err(|source| BlockError::Io { path: self.dir.clone(), source })
+        self.put_chunks(id, &merge(short), per_chunk, level, &mut tally);
+        self.placed(id, start, &tally).map_err(|source| BlockError::Io { path: self.dir.clone(), source })
     }
 
     /// Makes the block durable, gives it its name and opens it.
@@ -302,10 +323,25 @@ impl<'d> BlockWriter<'d> {
         Ok(())
     }
 
-    fn placed(&mut self, id: SeriesId, start: u64, samples: u64, span: Option<(i64, i64)>) -> io::Result<()> {
-        let Some(span) = span else { return Ok(()) };
+    /// Puts points into chunks of about equal length.
+    fn put_chunks(&mut self, id: SeriesId, points: &[Point], per_chunk: usize, level: usize, tally: &mut Tally) {
+        let pieces = points.len().div_ceil(per_chunk.max(1)).max(1);
+        for piece in points.chunks(points.len().div_ceil(pieces).max(1)) {
+            let span = (piece[0].0, piece[piece.len() - 1].0);
+            let mut payload = vec![CHUNK];
+            put_varint(&mut payload, u64::from(id));
+            put_varint(&mut payload, span.1.wrapping_sub(span.0) as u64);
+            payload.extend(chunk::encode(piece, level));
+            self.offset += put_frame(&mut self.buffer, &payload) as u64;
+            tally.add(piece.len(), span);
+        }
+    }
+
+    /// Notes in the directory what was put since `start`.
+    fn placed(&mut self, id: SeriesId, start: u64, tally: &Tally) -> io::Result<()> {
+        let Some(span) = tally.span else { return Ok(()) };
         let directory = &mut self.directory;
-        directory.samples += samples;
+        directory.samples += tally.samples;
         directory.span = (directory.span.0.min(span.0), directory.span.1.max(span.1));
         directory.places.push(Place { id, len: (self.offset - start) as u32, offset: start });
         self.flush_when_large()
@@ -456,7 +492,8 @@ fn parse_chunk(payload: &[u8]) -> Option<RawChunk<'_>> {
     let id = SeriesId::try_from(reader.varint()?).ok()?;
     let length = reader.varint()?;
     let encoded = &payload[reader.position()..];
-    reader.varint()?;
+    let count = reader.length()?;
     let first = reader.zigzag()?;
-    (tag == CHUNK).then_some(RawChunk { id, span: (first, first.wrapping_add(length as i64)), encoded })
+    let span = (first, first.wrapping_add(length as i64));
+    (tag == CHUNK).then_some(RawChunk { id, span, count, encoded, payload })
 }

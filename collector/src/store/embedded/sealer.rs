@@ -16,11 +16,11 @@ use super::labels::SeriesId;
 /// How long to wait before a seal that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// A partition with this many blocks gets them merged into one.
-const BLOCKS_TO_MERGE: usize = 8;
+const BLOCKS_TO_MERGE: usize = 4;
 /// Effort of pco, 0 to 12.
 pub(super) const LEVEL: usize = 8;
-/// Most samples in a chunk: what is decoded at once for a question about a moment.
-pub(super) const POINTS_PER_CHUNK: usize = 480;
+/// Most samples in a chunk: what is decoded at once for a question about a moment, some ten microseconds' work.
+pub(super) const POINTS_PER_CHUNK: usize = 1920;
 
 /// Samples to be sealed, and the journal segments that become superfluous by it.
 pub(super) struct SealJob {
@@ -143,7 +143,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// Merges the blocks of one partition: chunks are copied as they are, series by series.
+    /// Merges the blocks of one partition, series by series.
     fn merge(&self, parts: &[Arc<Block>]) -> Result<(), BlockError> {
         let names = || parts.iter().map(|part| part.name.generations);
         let generations = (names().map(|g| g.0).min().unwrap_or(0), names().map(|g| g.1).max().unwrap_or(0));
@@ -155,7 +155,7 @@ impl Sealer {
         let mut writer =
             BlockWriter::start(&*self.shared.disk, &self.shared.blocks_dir(), name, labels).map_err(failed)?;
         for id in &ids {
-            writer.copied(id, parts)?;
+            writer.joined(id, parts, POINTS_PER_CHUNK, LEVEL)?;
         }
         let path = writer.finish().map_err(failed)?;
         let merged = Arc::new(Block::open(&*self.shared.disk, &path, name)?);
