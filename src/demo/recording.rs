@@ -21,7 +21,7 @@ pub const TRUTH: &str = "currencyservice";
 const CUT: Duration = Duration::from_secs(20 * 3600 + 1800);
 
 /// How long the replay goes on after the fault's last row, so that all of it is seen.
-const AFTER: Duration = Duration::from_secs(8 * 60);
+const AFTER: Duration = Duration::from_secs(2 * 60);
 
 /// Both recordings on the demand's timeline.
 #[derive(Debug)]
