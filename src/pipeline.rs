@@ -78,6 +78,11 @@ impl Pipeline {
         self.ingest.append(ORIGIN, vec![beat]).await.is_ok()
     }
 
+    /// Keeps what has been learnt, for the next start.
+    pub async fn save(&self) {
+        self.predictor.save().await;
+    }
+
     /// The newest snapshot, and a signal at each new one.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {

@@ -143,6 +143,7 @@ impl System {
         self.ready.send_replace(false);
         self.server.shutdown().await;
         self.host.abort();
+        self.pipeline.save().await;
         self.scraper.shutdown().await;
     }
 }

@@ -266,7 +266,7 @@ mod tests {
         let (folder, _) = recorded();
         for onset in [Onset::Given, Onset::Found] {
             let report = report(&folder, &args(Some(&folder), None, onset)).unwrap();
-            assert!(report.services[..3].contains(&"petInfo_AWS::DynamoDB::Table".to_owned()), "{:?}", report.services);
+            assert!(report.services[..3].contains(&"currencyservice".to_owned()), "{:?}", report.services);
             assert!(report.evidence[0].summary.contains("rose from"), "{}", report.evidence[0].summary);
         }
     }
