@@ -95,10 +95,16 @@ impl Health {
         scored.series
     }
 
-    /// Anomalies of one workload that last.
+    /// Anomalies that last, by workload.
     #[must_use]
-    pub fn anomalies(&self, workload: &str) -> Vec<Anomaly> {
-        locked(&self.symptoms).iter().filter(|s| s.workload() == workload).flat_map(Symptom::anomalies).collect()
+    pub fn anomalies(&self) -> BTreeMap<String, Vec<Anomaly>> {
+        let mut anomalies: BTreeMap<String, Vec<Anomaly>> = BTreeMap::new();
+        for symptom in locked(&self.symptoms).iter() {
+            for anomaly in symptom.anomalies() {
+                anomalies.entry(symptom.workload().to_owned()).or_default().push(anomaly);
+            }
+        }
+        anomalies
     }
 
     /// Open incidents and those resolved lately, newest onset first.

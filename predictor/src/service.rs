@@ -114,8 +114,9 @@ impl Service {
 
     fn snapshot(&self, now: Timestamp) -> Snapshot {
         let (mut workloads, backends) = self.demand.outlooks();
+        let mut anomalies = self.health.anomalies();
         for outlook in &mut workloads {
-            outlook.anomalies = self.health.anomalies(&outlook.workload);
+            outlook.anomalies = anomalies.remove(&outlook.workload).unwrap_or_default();
         }
         let incidents = self.health.incidents();
         Snapshot { made_at: now, workloads, backends, incidents }
