@@ -15,7 +15,9 @@ pub(super) fn stabilised(track: &Track, advised: u32, scale: &ScaleConfig, now: 
         track.advice.iter().filter(move |(at, _)| *at > since).map(|(_, advice)| *advice)
     };
     let up = within(scale.up()).fold(advised, u32::min);
-    let start = if track.advice.is_empty() { current } else { 0 };
+    // Standing somewhere counts as advice at the beginning, where there is a window to remember.
+    let begins = track.advice.is_empty() && !scale.down().stabilisation.is_zero();
+    let start = if begins { current } else { 0 };
     let down = within(scale.down()).fold(advised.max(start), u32::max);
     current.max(up).min(down)
 }
