@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_collector::query::{Engine, QueryError};
-use bellwether_collector::store::Batch;
-use bellwether_models::cause::{IncidentWindow, Ranking, rank};
+use bellwether_collector::source::changes::{self, ChangeEvent};
+use bellwether_collector::store::{Batch, TimeRange};
+use bellwether_models::cause::{Change, IncidentWindow, Ranking, rank};
 use bellwether_models::detect::{Anomaly, Score};
 use bellwether_models::incident::{Incident, Sighting, Topology};
 use bellwether_models::series::{Labels, Timestamp, Window};
@@ -26,6 +27,8 @@ use crate::{publish, read};
 
 /// Symptoms read from the store at the same time.
 const READS_AT_ONCE: usize = 16;
+/// How long before its onset a change may be told beside an incident.
+const CHANGES_BEFORE: Duration = Duration::from_secs(3600);
 
 /// What is known of the symptoms of every workload, and what became of their anomalies.
 #[derive(Default)]
@@ -163,7 +166,8 @@ impl Health {
         counter!("bellwether_predictor_suspects_left_out_total").increment(left_out as u64);
         let symptom = self.symptom_of(incident, grid, engine).await?;
         let calls = self.calls.among(&services);
-        Ok(evidence::question(incident.onset, grid, symptom, suspects, calls))
+        let changes = changes_near(incident, &services, engine).await;
+        Ok(IncidentWindow { changes, ..evidence::question(incident.onset, grid, symptom, suspects, calls) })
     }
 
     /// The most surprising series of the workload that opened the incident.
@@ -189,6 +193,17 @@ impl Health {
             of_workload().find_map(|s| Some((s.query().to_owned(), s.labels_of(&anomaly.series)?.clone())))
         })
     }
+}
+
+/// The changes made to `services` from shortly before the onset on. Without them the causes are ranked all the same.
+async fn changes_near(incident: &Incident, services: &[String], engine: &Engine) -> Vec<Change> {
+    let range = TimeRange { from: incident.onset - CHANGES_BEFORE, to: incident.updated_at };
+    let found = changes::between(engine.store().as_ref(), range).await;
+    let found = found.unwrap_or_else(|error| {
+        warn!(error = &error as &dyn std::error::Error, "could not read recorded changes; causes are ranked without");
+        Vec::new()
+    });
+    found.iter().map(ChangeEvent::to_change).filter(|change| services.contains(&change.service)).collect()
 }
 
 /// The answer to one symptom's query.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_models::cause::Evidence;
 use bellwether_models::detect::synthetic::Noise;
 use bellwether_models::incident::Status;
 use bellwether_models::outlook::{Foresight, Outlook, Snapshot};
@@ -173,6 +174,7 @@ async fn a_broken_dependency_is_one_incident_with_its_cause_first() {
     let calm = shop.run(&mut predictor, 30).await;
     assert_eq!(calm.incidents, []);
     let broke_at = shop.now;
+    shop.store.put(&Labels::metric("bellwether_change").with("service", "db").with("kind", "deploy"), shop.now, 1.0);
     shop.slow = true;
     let broken = shop.run(&mut predictor, 12).await;
     assert_eq!(broken.incidents.len(), 1);
@@ -183,6 +185,8 @@ async fn a_broken_dependency_is_one_incident_with_its_cause_first() {
     let suspected: Vec<&str> = incident.ranking.causes.iter().map(|c| c.service.as_str()).collect();
     assert_eq!(suspected[0], "db", "{:#?}", incident.ranking.causes);
     assert!(!suspected.contains(&"mail"), "mail is not called by web");
+    let deployed = |e: &Evidence| matches!(e, Evidence::Change { change, .. } if change == "deploy");
+    assert!(incident.ranking.causes[0].evidence.iter().any(deployed), "the deploy is not told: {incident:#?}");
     shop.slow = false;
     let over = shop.run(&mut predictor, 60).await;
     assert_eq!(over.incidents.len(), 1);

@@ -198,7 +198,7 @@ impl Case<'_> {
 /// from the second.
 ///
 /// # Source
-/// Platt (1999); coefficients from `models/tests/reference/cause_calibration.py` over recorded faults of five systems.
+/// Platt (1999); coefficients from `models/tests/reference/cause.py calibrate` over recorded faults of five systems.
 fn confidence(causes: &[Cause]) -> f64 {
     let score = |i: usize| causes.get(i).map_or(0.0, |cause: &Cause| cause.score.max(0.0));
     let (first, second) = (score(0), score(1));
