@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use bellwether_models::incident::{Incident, Severity, Status};
-use bellwether_models::series::Timestamp;
 use bellwether_scheduler::plan::Decision;
 
 use crate::api::chart::{clock, short_number};
@@ -87,11 +86,4 @@ pub fn decision(decision: &Decision) -> String {
         let _ = writeln!(text, "  a reactive autoscaler would have said {reactive}");
     }
     text
-}
-
-/// Seconds since the epoch, or RFC 3339, as the API prints a time.
-#[must_use]
-pub fn rfc3339(at: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(at.as_millis())
-        .map_or_else(|_| format!("{} ms", at.as_millis()), |instant| instant.to_string())
 }
