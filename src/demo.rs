@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bellwether_collector::ingest::Clock;
+use bellwether_collector::remote_write;
 use bellwether_collector::store::{Batch, SeriesSamples};
 use bellwether_models::incident::Incident;
 use bellwether_models::outlook::Snapshot;
@@ -21,7 +22,6 @@ use tokio::sync::watch;
 use crate::api::{self, Faces};
 use crate::config::{Config, all_faults};
 use crate::pipeline::Pipeline;
-use crate::remote_write;
 use crate::server::Server;
 use crate::telemetry;
 use fleet::{Account, Fleet};

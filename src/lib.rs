@@ -7,7 +7,6 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod pipeline;
-pub mod remote_write;
 pub mod run;
 pub mod server;
 pub mod table;

@@ -17,7 +17,7 @@ use bellwether_collector::store::memory::MemoryStore;
 use bellwether_collector::store::{Matcher, Store, TimeRange};
 use bellwether_models::series::{Timestamp, is_stale, stale_marker};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use support::write_request::{packed, series};
+use support::remote_write::{packed, series};
 
 /// The clock of these tests.
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -95,7 +95,7 @@ async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-fn good(value: f64) -> support::write_request::TimeSeries {
+fn good(value: f64) -> support::remote_write::TimeSeries {
     series(&[("__name__", b"good"), ("job", b"j")], &[(NOW_MS, value)])
 }
 

@@ -2,14 +2,13 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
+use bellwether::config::Config;
 use bellwether_models::duration;
 use bellwether_models::outlook::Foresight;
 use bellwether_models::series::{Labels, Timestamp};
-use bellwether_predictor::ForecastConfig;
-use bellwether_scheduler::ScaleConfig;
-use bellwether_scheduler::config::Positive;
 use bellwether_scheduler::plan::Reason;
 use support::world::{World, between, recorded};
 
@@ -21,26 +20,16 @@ fn span(text: &str) -> Duration {
     duration::parse(text).expect("a duration")
 }
 
-fn shop() -> bellwether_predictor::Config {
-    let forecast = ForecastConfig { step: CADENCE, ..ForecastConfig::default() };
-    let workload = bellwether_predictor::Workload {
-        name: "shop".to_owned(),
-        demand: r#"sum(requests_per_second{service="shop"})"#.to_owned(),
-        forecast,
-        ..Default::default()
-    };
-    bellwether_predictor::Config { workloads: vec![workload], ..Default::default() }
-}
-
-fn shop_scaled() -> bellwether_scheduler::Config {
-    let scale = ScaleConfig {
-        max: 40,
-        capacity_per_replica: Some(Positive::try_from(PER_REPLICA).expect("a capacity")),
-        startup: STARTUP,
-        ..ScaleConfig::default()
-    };
-    let workload = bellwether_scheduler::Workload { name: "shop".to_owned(), depends_on: vec![], scale };
-    bellwether_scheduler::Config { workloads: vec![workload], cadence: CADENCE, ..Default::default() }
+fn shop() -> Config {
+    let text = format!(
+        "cadence: 5m\n\
+         workloads:\n\
+         - name: shop\n  \
+           demand: sum(requests_per_second{{service=\"shop\"}})\n  \
+           forecast: {{ step: 5m }}\n  \
+           scale: {{ max: 40, capacity_per_replica: {PER_REPLICA}, startup: 15m }}\n"
+    );
+    Config::parse(Path::new("shop.yaml"), &text).expect("a configuration")
 }
 
 /// Replicas ordered over time, and what they would have served.
@@ -63,7 +52,7 @@ async fn a_surge_is_met_before_it_arrives() {
     let demand = recorded("demand.csv.gz", |_| Labels::metric("requests_per_second").with("service", "shop"));
     let ends = demand[0].samples.last().expect("samples").at;
     let (begins, live) = (ends - span("16d"), ends - span("33h"));
-    let mut world = World::begin(live, shop(), shop_scaled()).await;
+    let mut world = World::begin(live, shop()).await;
     world.observe(live, between(&demand, begins, live)).await;
     let (mut ours, mut reactive) = (Fleet::default(), Fleet::default());
     let (mut short_ours, mut short_reactive, mut foresaw) = (0, 0, 0);
@@ -97,10 +86,10 @@ async fn a_surge_is_met_before_it_arrives() {
 }
 
 /// The shop of the recording with everything it calls, as the demo is configured.
-fn boutique() -> bellwether_predictor::Config {
+fn boutique() -> Config {
     let text = include_str!("../demo/bellwether.yaml");
-    let config = bellwether::config::Config::parse(std::path::Path::new("demo/bellwether.yaml"), text);
-    let mut config = config.expect("the demo's configuration").predictor();
+    let config = Config::parse(Path::new("demo/bellwether.yaml"), text);
+    let mut config = config.expect("the demo's configuration");
     config.workloads.retain(|workload| workload.name == "boutique");
     config
 }
@@ -120,7 +109,7 @@ async fn a_recorded_fault_is_one_incident_with_its_cause_among_the_first_three()
     let injected = include_str!("../demo/data/fault/inject_time.txt").trim().parse().map(Timestamp::from_secs);
     let injected = injected.expect("a time");
     let (live, minute) = (injected - span("10m"), span("1m"));
-    let mut world = World::begin(live, boutique(), bellwether_scheduler::Config::default()).await;
+    let mut world = World::begin(live, boutique()).await;
     world.observe(live, between(&series, first - minute, live)).await;
     let mut snapshot = world.tick().await.0;
     while world.now() <= last {

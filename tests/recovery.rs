@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use support::write_request::{TimeSeries, packed, series};
+use support::remote_write::{TimeSeries, packed, series};
 
 const KILLS: u64 = 30;
 const SERIES: i64 = 50;

@@ -17,6 +17,7 @@ use support::{Peer, Program, http, require_peer};
 
 /// A store with its door.
 fn door() -> (Arc<MemoryStore>, Ingest) {
+    http::install_cryptography();
     let store = Arc::new(MemoryStore::default());
     (store.clone(), Ingest::new(store, IngestConfig::default()))
 }
@@ -186,6 +187,55 @@ async fn vmagent_plugs_in_unchanged() {
     assert_eq!(up.labels.get("instance"), Some(exporter.address().as_str()));
 }
 
+/// The samples that an exporter shows now: series, milliseconds, value.
+async fn shown_by(exporter: &Peer) -> Vec<(String, i64, f64)> {
+    let text = http::client().get(exporter.url("/metrics")).send().await.expect("it answers").text().await;
+    let sample = |line: &str| {
+        let (rest, at) = line.rsplit_once(' ').expect("a time");
+        let (series, value) = rest.rsplit_once(' ').expect("a value");
+        (series.to_owned(), at.parse().expect("milliseconds"), value.parse().expect("a number"))
+    };
+    text.expect("text").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_collectd_shows_we_hold_under_its_own_names_and_times() {
+    require_peer!(Program::Collectd);
+    let collectd = Peer::collectd();
+    let (store, ingest) = door();
+    let job = format!(
+        "{{job_name: collectd, scrape_interval: 200ms, scrape_timeout: 200ms, honor_labels: true, \
+          metric_relabel_configs: [{{regex: job, action: labeldrop}}], static_configs: [{{targets: ['{}']}}]}}",
+        collectd.address()
+    );
+    let manager = ScrapeManager::start(&[serde_saphyr::from_str(&job).unwrap()], ingest).unwrap();
+
+    until("a whole text of collectd is held", async || {
+        let shown = shown_by(&collectd).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let all = everything(&store).await;
+        let held = all.iter().flat_map(|series| {
+            let name = series.labels.to_string();
+            series.samples.iter().map(move |sample| ((name.clone(), sample.at.as_millis()), sample.value))
+        });
+        let held: BTreeMap<(String, i64), f64> = held.collect();
+        let is_held = |(series, at, value): &(String, i64, f64)| held.get(&(sorted(series), *at)) == Some(value);
+        shown.len() > 20 && shown.iter().all(is_held)
+    })
+    .await;
+    manager.shutdown().await;
+}
+
+/// A series as collectd writes it, its labels in order.
+fn sorted(series: &str) -> String {
+    let Some((name, labels)) = series.strip_suffix('}').and_then(|series| series.split_once('{')) else {
+        return series.to_owned();
+    };
+    let mut labels: Vec<&str> = labels.split(',').collect();
+    labels.sort_unstable();
+    format!("{name}{{{}}}", labels.join(","))
+}
+
 /// The families of node_exporter that we show too.
 const FAMILIES: &str = "node_(cpu_(guest_)?seconds|memory|load|network_(receive|transmit)|disk|filesystem|pressure|vmstat|\
                         filefd|boot|forks|intr|context|procs|uname|time_seconds)";
@@ -255,65 +305,6 @@ fn is_estimated(labels: &Labels) -> bool {
 
 fn anchored_start(pattern: &str) -> regex::Regex {
     regex::Regex::new(&format!("^(?:{pattern})")).expect("a pattern")
-}
-
-mod write_v2 {
-    //! Remote write 2.0 messages from their public field numbers: no sender of that version is at hand.
-
-    use prost::Message;
-
-    #[derive(Clone, PartialEq, Message)]
-    pub struct Request {
-        #[prost(string, repeated, tag = "4")]
-        pub symbols: Vec<String>,
-        #[prost(message, repeated, tag = "5")]
-        pub timeseries: Vec<TimeSeries>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub struct TimeSeries {
-        #[prost(uint32, repeated, tag = "1")]
-        pub labels_refs: Vec<u32>,
-        #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<crate::support::write_request::Sample>,
-    }
-}
-
-#[tokio::test]
-async fn a_sender_of_remote_write_2_is_told_what_was_written() {
-    let (store, ingest) = door();
-    let now = ingest.now().as_millis();
-    let ours = http::serve(push::router(ingest)).await;
-    let sample = |timestamp| support::write_request::Sample { value: 1.5, timestamp };
-    let series = |refs: &[u32], times: &[i64]| write_v2::TimeSeries {
-        labels_refs: refs.to_vec(),
-        samples: times.iter().map(|at| sample(*at)).collect(),
-    };
-    let send = async |timeseries: Vec<write_v2::TimeSeries>| {
-        let symbols = ["", "__name__", "up", "job", "node"].map(str::to_owned).into();
-        let message = prost::Message::encode_to_vec(&write_v2::Request { symbols, timeseries });
-        let answer = http::client()
-            .post(format!("{ours}/api/v1/write"))
-            .header("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
-            .header("Content-Encoding", "snappy")
-            .header("X-Prometheus-Remote-Write-Version", "2.0.0")
-            .body(snap::raw::Encoder::new().compress_vec(&message).unwrap())
-            .send()
-            .await
-            .expect("the receiver answers");
-        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-        let [samples, histograms, exemplars] = ["samples", "histograms", "exemplars"]
-            .map(|kind| header(&format!("x-prometheus-remote-write-{kind}-written")));
-        assert_eq!((histograms.as_str(), exemplars.as_str()), ("0", "0"));
-        (answer.status().as_u16(), samples)
-    };
-
-    assert_eq!(send(vec![series(&[1, 2, 3, 4], &[now - 1, now])]).await, (204, "2".to_owned()));
-    let (good, bad) = (series(&[1, 2], &[now]), series(&[1, 9], &[now]));
-    assert_eq!(send(vec![good, bad]).await, (400, "1".to_owned()));
-
-    let held: Vec<String> = series_of(&store).await.iter().map(ToString::to_string).collect();
-    assert_eq!(held, ["up", r#"up{job="node"}"#]);
 }
 
 #[tokio::test]

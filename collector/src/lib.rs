@@ -5,5 +5,6 @@
 
 pub mod ingest;
 pub mod query;
+pub mod remote_write;
 pub mod source;
 pub mod store;

@@ -4,12 +4,17 @@ use std::sync::Once;
 
 use axum::Router;
 
-/// A client; the first one installs the cryptography that the client library wants to find, even for plain HTTP.
-pub fn client() -> reqwest::Client {
+/// Installs the cryptography that the client library wants to find, even for plain HTTP; ours, as the binary does.
+pub fn install_cryptography() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// A client for any server of a test.
+pub fn client() -> reqwest::Client {
+    install_cryptography();
     reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 

@@ -7,7 +7,6 @@ pub mod python;
 pub mod remote_write;
 pub mod system;
 pub mod world;
-pub mod write_request;
 
 pub use peer::{Peer, Program};
 

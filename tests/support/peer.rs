@@ -23,6 +23,8 @@ pub enum Program {
     Haproxy,
     VictoriaMetrics,
     Vmagent,
+    Collectd,
+    Openssl,
     Chromium,
 }
 
@@ -36,6 +38,8 @@ impl Program {
             Self::Haproxy => &["haproxy"],
             Self::VictoriaMetrics => &["victoria-metrics", "victoria-metrics-prod"],
             Self::Vmagent => &["vmagent", "vmagent-prod"],
+            Self::Collectd => &["collectd"],
+            Self::Openssl => &["openssl"],
             Self::Chromium => &["chromium", "chromium-browser", "google-chrome"],
         }
     }
@@ -55,10 +59,10 @@ impl Program {
     fn ready_path(self) -> Option<&'static str> {
         match self {
             Self::Prometheus | Self::Alertmanager => Some("/-/ready"),
-            Self::NodeExporter => Some("/metrics"),
+            Self::NodeExporter | Self::Collectd => Some("/metrics"),
             Self::VictoriaMetrics | Self::Vmagent => Some("/health"),
             Self::Chromium => Some("/json/version"),
-            Self::Haproxy => None,
+            Self::Haproxy | Self::Openssl => None,
         }
     }
 }
@@ -162,6 +166,15 @@ impl Peer {
             &url,
         ];
         Self::start(Program::Vmagent, config, &own)
+    }
+
+    /// collectd that measures this machine every second and serves it in Prometheus' text.
+    pub fn collectd() -> Self {
+        let config = "Hostname \"probe\"\nFQDNLookup false\nBaseDir \"{dir}\"\nPIDFile \"{dir}/pid\"\nInterval 1\n\
+                      LoadPlugin load\nLoadPlugin memory\nLoadPlugin uptime\nLoadPlugin interface\n\
+                      LoadPlugin write_prometheus\n\
+                      <Plugin write_prometheus>\n  Host \"127.0.0.1\"\n  Port \"{port}\"\n</Plugin>\n";
+        Self::start(Program::Collectd, config, &["-f", "-C", "{dir}/config"])
     }
 
     /// Starts any program: `{port}` and `{dir}` are replaced in the configuration, written to `{dir}/config`, and in

@@ -1,24 +1,17 @@
-//! A sender of Prometheus remote write 1.x, written from the published field numbers.
+//! A sender of Prometheus remote write 1.x.
 
+pub use bellwether_collector::remote_write::v1::{Label, Sample, TimeSeries, WriteRequest};
+use bellwether_collector::remote_write::{self, V1_CONTENT_TYPE};
 use bellwether_collector::store::SeriesSamples;
-
-/// The body of a request: `WriteRequest`, snappy-compressed.
-pub fn body(series: &[SeriesSamples]) -> Vec<u8> {
-    let mut request = Vec::new();
-    for one in series {
-        put_bytes(&mut request, 1, &time_series(one));
-    }
-    snap::raw::Encoder::new().compress_vec(&request).expect("what is small can be compressed")
-}
 
 /// Sends `series` to `url` and panics when they are refused.
 pub async fn send(client: &reqwest::Client, url: &str, series: &[SeriesSamples]) {
     let answer = client
         .post(url)
-        .header("Content-Type", "application/x-protobuf")
+        .header("Content-Type", V1_CONTENT_TYPE)
         .header("Content-Encoding", "snappy")
         .header("X-Prometheus-Remote-Write-Version", "0.1.0")
-        .body(body(series))
+        .body(remote_write::encode(series).expect("what is small can be packed"))
         .send()
         .await
         .expect("the receiver answers");
@@ -26,34 +19,18 @@ pub async fn send(client: &reqwest::Client, url: &str, series: &[SeriesSamples])
     assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap_or_default());
 }
 
-fn time_series(series: &SeriesSamples) -> Vec<u8> {
-    let mut message = Vec::new();
-    for (name, value) in series.labels.iter() {
-        let mut label = Vec::new();
-        put_bytes(&mut label, 1, name.as_bytes());
-        put_bytes(&mut label, 2, value.as_bytes());
-        put_bytes(&mut message, 1, &label);
+/// A series with labels in the order given and samples of `(milliseconds, value)`.
+pub fn series(labels: &[(&str, &[u8])], samples: &[(i64, f64)]) -> TimeSeries {
+    let label = |(name, value): &(&str, &[u8])| Label { name: name.as_bytes().to_vec(), value: value.to_vec() };
+    let sample = |(timestamp, value): &(i64, f64)| Sample { value: *value, timestamp: *timestamp };
+    TimeSeries {
+        labels: labels.iter().map(label).collect(),
+        samples: samples.iter().map(sample).collect(),
+        histograms: Vec::new(),
     }
-    for sample in &series.samples {
-        let mut encoded = vec![1 << 3 | 1];
-        encoded.extend(sample.value.to_bits().to_le_bytes());
-        encoded.push(2 << 3);
-        put_varint(&mut encoded, sample.at.as_millis() as u64);
-        put_bytes(&mut message, 2, &encoded);
-    }
-    message
 }
 
-fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    out.push(field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend(bytes);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+/// The body of a request: snappy's block format.
+pub fn packed(timeseries: Vec<TimeSeries>) -> Vec<u8> {
+    remote_write::packed(&WriteRequest { timeseries }).expect("what is small can be packed")
 }

@@ -48,6 +48,11 @@ impl System {
         format!("{}{path}", self.url)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks again and again until `holds`; panics with the system's log when patience ends.
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let began = Instant::now();

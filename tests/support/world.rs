@@ -5,61 +5,44 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use async_trait::async_trait;
-use bellwether_collector::ingest::{Ingest, IngestConfig};
-use bellwether_collector::query::{Engine, EngineConfig, Value};
-use bellwether_collector::store::embedded::{EmbeddedConfig, EmbeddedStore};
-use bellwether_collector::store::{Batch, SeriesSamples, SharedStore};
+use bellwether::config::Config;
+use bellwether::pipeline::Pipeline;
+use bellwether_collector::query::Value;
+use bellwether_collector::store::{Batch, SeriesSamples};
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::{Labels, Sample, Timestamp};
-use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::service::View;
 use tempfile::TempDir;
 
 /// A running system that knows no other time than the one it is told.
 pub struct World {
     now: Arc<AtomicI64>,
-    ingest: Ingest,
-    engine: Engine,
-    predictor: bellwether_predictor::Service,
-    scheduler: bellwether_scheduler::Service,
+    pipeline: Pipeline,
     _folder: TempDir,
 }
 
 impl World {
     /// An empty store and nothing learnt, at `now`.
-    pub async fn begin(
-        now: Timestamp,
-        predictor: bellwether_predictor::Config,
-        scheduler: bellwether_scheduler::Config,
-    ) -> Self {
+    pub async fn begin(now: Timestamp, mut config: Config) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = EmbeddedConfig { path: folder.path().join("data"), ..EmbeddedConfig::default() };
-        let store: SharedStore = Arc::new(EmbeddedStore::open(config).expect("a store"));
+        config.store.embedded.path = folder.path().join("data");
         let time = Arc::new(AtomicI64::new(now.as_millis()));
         let told = time.clone();
         let clock = Arc::new(move || Timestamp::from_millis(told.load(Ordering::Relaxed)));
-        let ingest = Ingest::with_clock(store.clone(), IngestConfig::default(), clock);
-        let engine = Engine::new(store, EngineConfig::default());
-        let predictor = bellwether_predictor::Service::new(predictor, engine.clone(), ingest.clone(), None);
-        let sink = Arc::new(IntoStore(ingest.clone()));
-        let scheduler = bellwether_scheduler::Service::new(scheduler, sink, None).await.expect("a scheduler");
-        Self { now: time, ingest, engine, predictor, scheduler, _folder: folder }
+        let pipeline = Pipeline::open(&config, clock).await.expect("a pipeline");
+        Self { now: time, pipeline, _folder: folder }
     }
 
     /// What was observed until `now` comes in.
     pub async fn observe(&self, now: Timestamp, batch: Batch) {
         self.now.store(now.as_millis(), Ordering::Relaxed);
-        let receipt = self.ingest.append("recording", batch).await.expect("the store takes it");
+        let receipt = self.pipeline.ingest.append("recording", batch).await.expect("the store takes it");
         assert_eq!(receipt.refused(), 0, "{:?}", receipt.examples);
     }
 
     /// Looks, foresees, decides.
     pub async fn tick(&mut self) -> (Arc<Snapshot>, Arc<View>) {
-        let now = self.now();
-        let snapshot = self.predictor.tick(now).await;
-        let view = self.scheduler.tick(now, &snapshot).await;
-        (snapshot, view)
+        self.pipeline.tick(self.now()).await
     }
 
     /// The time it was told last.
@@ -69,22 +52,11 @@ impl World {
 
     /// The values that a query gives now.
     pub async fn ask(&self, query: &str) -> Vec<f64> {
-        match self.engine.instant(query, self.now()).await.expect("a query") {
+        match self.pipeline.engine.instant(query, self.now()).await.expect("a query") {
             Value::Scalar(value) => vec![value],
             Value::Vector(found) => found.into_iter().map(|sample| sample.value).collect(),
             other => panic!("{query} gives {other:?}"),
         }
-    }
-}
-
-struct IntoStore(Ingest);
-
-#[async_trait]
-impl SeriesSink for IntoStore {
-    async fn write(&self, at: Timestamp, values: Vec<(Labels, f64)>) -> Result<(), SinkError> {
-        let sample = |(labels, value)| SeriesSamples { labels, samples: vec![Sample { at, value }] };
-        let batch = values.into_iter().map(sample).collect();
-        self.0.append("scheduler", batch).await.map(drop).map_err(|error| SinkError(Box::new(error)))
     }
 }
 

@@ -93,39 +93,9 @@ pub(super) fn checked_labels(pairs: &[(&[u8], &[u8])]) -> Result<Labels, SeriesF
 
 #[cfg(test)]
 pub(super) mod reference {
-    //! The same messages by prost: a second source for the bytes.
+    //! Messages built by prost: a second source for the bytes.
 
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct WriteRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub timeseries: Vec<TimeSeries>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
-        #[prost(bytes, repeated, tag = "4")]
-        pub histograms: Vec<Vec<u8>>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Label {
-        #[prost(bytes, tag = "1")]
-        pub name: Vec<u8>,
-        #[prost(bytes, tag = "2")]
-        pub value: Vec<u8>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Sample {
-        #[prost(double, tag = "1")]
-        pub value: f64,
-        #[prost(int64, tag = "2")]
-        pub timestamp: i64,
-    }
+    pub use crate::remote_write::v1::{Label, Sample, TimeSeries, WriteRequest};
 
     /// A series with one sample.
     pub fn series(labels: &[(&[u8], &[u8])], value: f64, timestamp: i64) -> TimeSeries {

@@ -70,34 +70,16 @@ mod tests {
     use prost::Message;
 
     use super::*;
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Request {
-        #[prost(string, repeated, tag = "4")]
-        symbols: Vec<String>,
-        #[prost(message, repeated, tag = "5")]
-        timeseries: Vec<TimeSeries>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct TimeSeries {
-        #[prost(uint32, repeated, tag = "1")]
-        labels_refs: Vec<u32>,
-        #[prost(message, repeated, tag = "2")]
-        samples: Vec<super::super::write_v1::reference::Sample>,
-        #[prost(bytes, repeated, tag = "3")]
-        histograms: Vec<Vec<u8>>,
-    }
+    use crate::remote_write::v2::{Request, Sample, TimeSeries};
 
     fn request(all: &[&[u32]]) -> Request {
-        let sample = super::super::write_v1::reference::Sample { value: 1.5, timestamp: 7 };
         let series = |refs: &&[u32]| TimeSeries {
             labels_refs: refs.to_vec(),
-            samples: vec![sample.clone()],
-            histograms: Vec::new(),
+            samples: vec![Sample { value: 1.5, timestamp: 7 }],
+            ..TimeSeries::default()
         };
         Request {
-            symbols: ["", "__name__", "up", "job", "node"].map(str::to_owned).into(),
+            symbols: ["", "__name__", "up", "job", "node"].map(|text| text.as_bytes().to_vec()).into(),
             timeseries: all.iter().map(series).collect(),
         }
     }
