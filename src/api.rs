@@ -22,6 +22,7 @@ use crate::pipeline::Pipeline;
 pub mod chart;
 mod overview;
 pub mod page;
+mod people;
 mod records;
 pub mod system;
 
@@ -64,6 +65,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
         .merge(system::router(faces.clone()))
         .merge(records::router(faces.clone()))
+        .merge(people::router(faces.clone()))
         .merge(overview::router(faces))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
     if let Some(token) = config.server.bearer_token()? {

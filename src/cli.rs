@@ -10,8 +10,11 @@ pub mod client;
 pub mod demo;
 pub mod detect;
 pub mod explain;
+pub mod export;
 pub mod forecast;
+pub mod incidents;
 pub mod output;
+pub mod people;
 pub mod query;
 pub mod rank;
 pub mod run;
@@ -39,6 +42,17 @@ enum Command {
     Query(query::Args),
     /// Explains an incident or a decision of a running server.
     Explain(explain::Args),
+    /// Lists the incidents of a running server.
+    Incidents(incidents::Args),
+    /// Takes an incident on: chats and pagers are not reminded of it any more.
+    Ack(people::AckArgs),
+    /// Says what an incident really was: a false alarm, or which service broke first.
+    Feedback(people::FeedbackArgs),
+    /// Announces, lists or ends times in which trouble is expected.
+    #[command(subcommand)]
+    Maintenance(people::MaintenanceCommand),
+    /// Writes incidents whose cause people named as labelled cases.
+    Export(export::Args),
     /// Forecasts the series of a file with calibrated quantiles.
     Forecast(forecast::Args),
     /// Scores forecasts at past origins of a file, seeing only what was known then.
@@ -71,6 +85,11 @@ impl Cli {
             Command::Check(command) => check::run(&command),
             Command::Query(args) => query::run(&args),
             Command::Explain(args) => explain::run(&args),
+            Command::Incidents(args) => incidents::run(&args),
+            Command::Ack(args) => people::ack(&args),
+            Command::Feedback(args) => people::feedback(&args),
+            Command::Maintenance(command) => people::maintenance(&command),
+            Command::Export(args) => export::run(&args),
             Command::Forecast(args) => forecast::run(&args),
             Command::Backtest(args) => backtest::run(&args),
             Command::Detect(args) => detect::run(&args),

@@ -187,6 +187,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.alerts.check().err().map(|fault| crate::words::chain(&fault)));
         for workload in &self.workloads {
             if let Some(Err(fault)) = workload.scale.as_ref().map(ScaleConfig::check) {
                 faults.push(format!("workload {:?}: scale: {fault}", workload.name));

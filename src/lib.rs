@@ -3,6 +3,7 @@
 //! This crate composes the others: configuration, the pipeline, the HTTP faces and the command line.
 
 pub mod api;
+pub mod case;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -67,6 +67,7 @@ impl Pipeline {
 
     /// One round: look, foresee, decide, act. `now` is the wall clock's time, or a replay's.
     pub async fn tick(&mut self, now: Timestamp) -> (Arc<Snapshot>, Arc<View>) {
+        self.predictor.trust(self.scheduler.handle().trust());
         let snapshot = self.predictor.tick(now).await;
         let view = self.scheduler.tick(now, &snapshot).await;
         (snapshot, view)
@@ -78,9 +79,15 @@ impl Pipeline {
         self.ingest.append(ORIGIN, vec![beat]).await.is_ok()
     }
 
-    /// Keeps what has been learnt, for the next start.
-    pub async fn save(&self) {
+    /// Keeps what has been learnt, for the next start, and lets notices under way arrive.
+    pub async fn save(&mut self) {
         self.predictor.save().await;
+        self.settle().await;
+    }
+
+    /// Waits until notices under way have been answered, for ten seconds at most.
+    pub async fn settle(&mut self) {
+        self.scheduler.settle().await;
     }
 
     /// The newest snapshot, and a signal at each new one.

@@ -139,7 +139,7 @@ impl System {
         Ok(())
     }
 
-    async fn shutdown(self) {
+    async fn shutdown(mut self) {
         self.ready.send_replace(false);
         self.server.shutdown().await;
         self.host.abort();

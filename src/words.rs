@@ -51,6 +51,13 @@ pub fn incident(incident: &Incident, most: usize) -> String {
     text
 }
 
+/// An error with all that lies behind it, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |source| source.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// `1 service`, `3 services`.
 #[must_use]
 pub fn count(number: usize, one: &str, many: &str) -> String {

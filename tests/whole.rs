@@ -4,16 +4,15 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bellwether::config::Config;
 use bellwether::pipeline::Pipeline;
 use bellwether_collector::ingest::Clock;
-use bellwether_collector::store::{Batch, SeriesSamples};
-use bellwether_models::detect::synthetic::Noise;
-use bellwether_models::series::{Labels, Sample, Timestamp};
+use bellwether_models::series::Timestamp;
 use serde_json::Value;
 use support::http::client;
+use support::shop::{batch, symptom};
 use support::system::System;
 use support::{Peer, Program, require_peer};
 
@@ -86,31 +85,6 @@ async fn a_running_system_scrapes_and_is_written_to_and_is_reloaded() {
     assert!(metrics.contains("bellwether_predictor_ticks_total"), "{metrics}");
 }
 
-/// A quiet latency with a fault of ten minutes an hour before the end.
-fn symptom(now: Timestamp, minutes: i64) -> Vec<(Timestamp, f64)> {
-    let mut noise = Noise::new(7);
-    let begin = now - Duration::from_secs(minutes as u64 * 60);
-    let value = |minute: i64, noise: &mut Noise| {
-        let quiet = 0.2 + 0.01 * noise.gaussian();
-        if (minutes - 60..minutes - 50).contains(&minute) { quiet + 2.0 } else { quiet }
-    };
-    (0..=minutes).map(|m| (begin + Duration::from_secs(m as u64 * 60), value(m, &mut noise))).collect()
-}
-
-fn batch(at: Timestamp, latency: f64) -> Batch {
-    let one = |name: &str, service: &str, value: f64| SeriesSamples {
-        labels: Labels::metric(name).with("service", service),
-        samples: vec![Sample { at, value }],
-    };
-    let broken = latency > 1.0;
-    vec![
-        one("latency", "shop", latency),
-        one("requests", "shop", 100.0),
-        one("queue_length", "cart", if broken { 400.0 } else { 3.0 }),
-        one("cpu", "cart", 0.4 + 0.01 * (latency - 0.2)),
-    ]
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incident_is_one_alert_with_its_cause_and_is_resolved() {
     require_peer!(Program::Alertmanager);
@@ -139,6 +113,7 @@ async fn an_incident_is_one_alert_with_its_cause_and_is_resolved() {
             continue;
         }
         let (snapshot, _) = pipeline.tick(*at).await;
+        pipeline.settle().await;
         if snapshot.incidents.iter().any(|incident| incident.resolved_at.is_none()) {
             let alerts = json(&client, &active).await.as_array().cloned().unwrap_or_default();
             shown.extend(alerts);

@@ -11,9 +11,14 @@ pub mod onset;
 mod rank;
 pub mod shift;
 pub mod signal;
+mod trust;
 mod words;
 
 pub use rank::rank;
+pub use trust::{Trust, Verdict};
+
+/// Below this confidence a ranker says that it would rather not say.
+const ABSTAIN_BELOW: f64 = 0.5;
 
 /// One metric of one service over the window of an incident.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +126,9 @@ pub struct Ranking {
     pub metrics: Vec<(usize, f64)>,
     /// Probability that the first cause is the true one, `0.0..=1.0`.
     pub confidence: f64,
+    /// The confidence before people's verdicts on earlier incidents moved it, when they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmoved_confidence: Option<f64>,
     /// Why the ranker would rather not say, when it abstains; the ranking is given all the same.
     pub abstained: Option<String>,
 }

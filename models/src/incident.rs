@@ -7,11 +7,17 @@ use crate::detect::Anomaly;
 use crate::series::Timestamp;
 
 mod cluster;
+pub mod past;
 mod topology;
+pub mod track;
 mod tracker;
+mod word;
 
+pub use past::{Outcome, Similar};
 pub use topology::Topology;
+pub use track::{Share, TrackRecord};
 pub use tracker::{Change, Grouping, Sighting, Tracker};
+pub use word::{Ended, Maintenance, People, Said, Standing, Word};
 
 /// Whether an incident still lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bellwether_collector::query::{Engine, QueryError};
-use bellwether_collector::source::changes::{self, ChangeEvent};
-use bellwether_collector::store::{Batch, TimeRange};
-use bellwether_models::cause::{Change, IncidentWindow, Ranking, rank};
+use bellwether_collector::query::Engine;
+use bellwether_collector::store::Batch;
+use bellwether_models::cause::{Ranking, rank};
 use bellwether_models::detect::{Anomaly, Score};
 use bellwether_models::incident::{Incident, Sighting, Topology};
 use bellwether_models::series::{Labels, Timestamp, Window};
@@ -17,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use crate::config::{Config, DetectionConfig};
-use crate::evidence::{self, CallMap, Grid, Suspect};
+use crate::evidence::CallMap;
 use crate::foresee::Wanted;
 use crate::incidents::Incidents;
+use crate::inquiry::inquire;
 use crate::pool::Pool;
 use crate::stream::thresholds;
 use crate::symptom::Symptom;
@@ -27,8 +27,6 @@ use crate::{publish, read};
 
 /// Symptoms read from the store at the same time.
 const READS_AT_ONCE: usize = 16;
-/// How long before its onset a change may be told beside an incident.
-const CHANGES_BEFORE: Duration = Duration::from_secs(3600);
 
 /// What is known of the symptoms of every workload, and what became of their anomalies.
 #[derive(Default)]
@@ -140,70 +138,17 @@ impl Health {
         pool: &Pool,
     ) -> Ranking {
         let began = Instant::now(); // for the metric alone: no result depends on it
-        let grid = grid_around(incident, now, config);
-        let ranking = match self.question(incident, grid, config, engine).await {
+        let symptoms: Vec<String> = {
+            let known = locked(&self.symptoms);
+            known.iter().filter(|s| s.workload() == incident.workload).map(|s| s.query().to_owned()).collect()
+        };
+        let ranking = match inquire(incident, now, &symptoms, &self.calls, config, engine).await {
             Ok(question) => pool.run(move || rank(&question)).await.unwrap_or_else(|| silent("the ranker broke")),
             Err(error) => silent(&format!("the store could not be asked: {}", read::chain(&error))),
         };
         histogram!("bellwether_predictor_rank_seconds").record(began.elapsed().as_secs_f64());
         ranking
     }
-
-    async fn question(
-        &self,
-        incident: &Incident,
-        grid: Grid,
-        config: &DetectionConfig,
-        engine: &Engine,
-    ) -> Result<IncidentWindow, QueryError> {
-        let services = self.calls.reach(incident.services.iter().map(String::as_str));
-        let mut suspects = Vec::new();
-        for service in &services {
-            suspects.extend(read::suspects(engine, &config.service_label, service, grid).await?);
-        }
-        let left_out = suspects.len().saturating_sub(config.max_series_per_incident);
-        suspects.truncate(config.max_series_per_incident);
-        counter!("bellwether_predictor_suspects_left_out_total").increment(left_out as u64);
-        let symptom = self.symptom_of(incident, grid, engine).await?;
-        let calls = self.calls.among(&services);
-        let changes = changes_near(incident, &services, engine).await;
-        Ok(IncidentWindow { changes, ..evidence::question(incident.onset, grid, symptom, suspects, calls) })
-    }
-
-    /// The most surprising series of the workload that opened the incident.
-    async fn symptom_of(
-        &self,
-        incident: &Incident,
-        grid: Grid,
-        engine: &Engine,
-    ) -> Result<Option<Suspect>, QueryError> {
-        let Some((query, labels)) = self.greatest(incident) else { return Ok(None) };
-        let found = read::windows(engine, &query, grid.start, grid.step, grid.len).await?;
-        let of_it = found.into_iter().find(|(found, _)| *found == labels);
-        Ok(of_it.map(|(labels, window)| Suspect { service: incident.workload.clone(), labels, window }))
-    }
-
-    /// Query and labels of that series.
-    fn greatest(&self, incident: &Incident) -> Option<(String, Labels)> {
-        let mut anomalies: Vec<&Anomaly> = incident.anomalies.iter().collect();
-        anomalies.sort_by(|a, b| b.surprise.total_cmp(&a.surprise));
-        let symptoms = locked(&self.symptoms);
-        let of_workload = || symptoms.iter().filter(|s| s.workload() == incident.workload);
-        anomalies.into_iter().find_map(|anomaly| {
-            of_workload().find_map(|s| Some((s.query().to_owned(), s.labels_of(&anomaly.series)?.clone())))
-        })
-    }
-}
-
-/// The changes made to `services` from shortly before the onset on. Without them the causes are ranked all the same.
-async fn changes_near(incident: &Incident, services: &[String], engine: &Engine) -> Vec<Change> {
-    let range = TimeRange { from: incident.onset - CHANGES_BEFORE, to: incident.updated_at };
-    let found = changes::between(engine.store().as_ref(), range).await;
-    let found = found.unwrap_or_else(|error| {
-        warn!(error = &error as &dyn std::error::Error, "could not read recorded changes; causes are ranked without");
-        Vec::new()
-    });
-    found.iter().map(ChangeEvent::to_change).filter(|change| services.contains(&change.service)).collect()
 }
 
 /// The answer to one symptom's query.
@@ -234,15 +179,6 @@ fn score(symptoms: &mut [Symptom], found: Vec<Found>, config: &DetectionConfig, 
         scored.series.extend(looked.scores.iter().map(sample));
     }
     scored
-}
-
-/// From the reference before the onset to now, or to as long after it.
-fn grid_around(incident: &Incident, now: Timestamp, config: &DetectionConfig) -> Grid {
-    let step = config.grid();
-    let (start, end) = (incident.onset - config.reference, now.min(incident.onset + config.reference));
-    let (start, end) = (start.floor_to(step), end.floor_to(step));
-    let steps = usize::try_from((end.as_millis() - start.as_millis()) / step.as_millis()).unwrap_or(0);
-    Grid { start, step, len: steps + 1 }
 }
 
 fn silent(why: &str) -> Ranking {

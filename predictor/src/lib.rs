@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod foresee;
 pub mod health;
 pub mod incidents;
+pub mod inquiry;
 pub mod pool;
 pub mod publish;
 pub mod read;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bellwether_collector::ingest::Ingest;
 use bellwether_collector::query::Engine;
 use bellwether_collector::store::Batch;
+use bellwether_models::cause::Trust;
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::Timestamp;
 use metrics::counter;
@@ -36,6 +37,7 @@ pub struct Service {
     health: Health,
     state_file: Option<PathBuf>,
     saved_at: Option<Timestamp>,
+    trust: Trust,
     published: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -57,6 +59,7 @@ impl Service {
             health,
             state_file,
             saved_at: None,
+            trust: Trust::default(),
             published: watch::Sender::default(),
         };
         service.reconfigure(config);
@@ -74,6 +77,11 @@ impl Service {
         self.demand.reconfigure(&config);
         self.health.reconfigure(&config);
         self.config = config;
+    }
+
+    /// From the next tick on, confidences are told in the light of people's verdicts on earlier ones.
+    pub fn trust(&mut self, trust: Trust) {
+        self.trust = trust;
     }
 
     /// When the next tick has something to do; `None` when nothing is configured. A tick at any other time is harmless.
@@ -118,7 +126,10 @@ impl Service {
         for outlook in &mut workloads {
             outlook.anomalies = anomalies.remove(&outlook.workload).unwrap_or_default();
         }
-        let incidents = self.health.incidents();
+        let mut incidents = self.health.incidents();
+        for incident in &mut incidents {
+            incident.ranking = self.trust.judge(&incident.ranking);
+        }
         Snapshot { made_at: now, workloads, backends, incidents }
     }
 

@@ -57,12 +57,6 @@ impl Symptom {
         self.streams.len()
     }
 
-    /// Labels in the answer to the query of the series whose anomalies are known as `name`.
-    #[must_use]
-    pub fn labels_of(&self, name: &Labels) -> Option<&Labels> {
-        self.streams.iter().find(|(_, stream)| stream.series() == name).map(|(labels, _)| labels)
-    }
-
     /// Anomalies that last.
     pub fn anomalies(&self) -> impl Iterator<Item = Anomaly> {
         self.streams.values().filter_map(Stream::anomaly).cloned()
@@ -130,7 +124,7 @@ impl Symptom {
 }
 
 /// A series without a metric's name is named by the query it came from.
-fn named(labels: &Labels, query: &str) -> Labels {
+pub(crate) fn named(labels: &Labels, query: &str) -> Labels {
     if labels.metric_name().is_empty() { labels.with("symptom", query) } else { labels.clone() }
 }
 
@@ -211,8 +205,7 @@ mod tests {
         let wanted = symptom.wants(at(1000), &config()).expect("a first look");
         let window = Window { start: wanted.start, step: Step::from_secs(60), values: vec![1.0; wanted.len] };
         symptom.take_in(wanted, vec![(Labels::default(), window)], &config(), &thresholds(&config(), 1));
-        let name = Labels::new([("symptom", "sum(errors)")]);
-        assert_eq!(symptom.labels_of(&name), Some(&Labels::default()));
-        assert_eq!(symptom.labels_of(&Labels::default()), None);
+        let names: Vec<&Labels> = symptom.streams.values().map(Stream::series).collect();
+        assert_eq!(names, [&Labels::new([("symptom", "sum(errors)")])]);
     }
 }

@@ -1,6 +1,5 @@
 //! What a user writes about scaling, alerts and rerouting.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +8,8 @@ use bellwether_models::duration::{as_optional_text, as_text};
 use bellwether_models::forecast::Quantile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use crate::notify::config::AlertsConfig;
 
 /// Everything the scheduler is told by its composer.
 #[derive(Clone, Debug, PartialEq)]
@@ -326,46 +327,6 @@ pub struct WebhookConfig {
 
 fn five_seconds() -> Duration {
     Duration::from_secs(5)
-}
-
-/// Where incidents are sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AlertsConfig {
-    /// Base URLs of all members of an Alertmanager cluster. Default none: incidents are only shown and logged.
-    pub alertmanagers: Vec<String>,
-    /// Time between two sends of a firing alert; must stay below the `resolve_timeout` of Alertmanager. Default 1m.
-    #[serde(with = "as_text")]
-    #[schemars(with = "String")]
-    pub resend_interval: Duration,
-    /// For how long the end of an alert is repeated. Default 5m.
-    #[serde(with = "as_text")]
-    #[schemars(with = "String")]
-    pub resolve_repeat: Duration,
-    /// Longest wait for an answer of Alertmanager. Default 5s.
-    #[serde(with = "as_text")]
-    #[schemars(with = "String")]
-    pub timeout: Duration,
-    /// Address under which people reach this server; alerts link to it. Default none: alerts carry no link.
-    pub external_url: Option<String>,
-    /// Labels added to every alert. Default `severity: warning`.
-    pub labels: BTreeMap<String, String>,
-    /// Runbook address for each workload.
-    pub runbooks: BTreeMap<String, String>,
-}
-
-impl Default for AlertsConfig {
-    fn default() -> Self {
-        Self {
-            alertmanagers: Vec::new(),
-            resend_interval: Duration::from_secs(60),
-            resolve_repeat: Duration::from_secs(300),
-            timeout: five_seconds(),
-            external_url: None,
-            labels: BTreeMap::from([("severity".to_owned(), "warning".to_owned())]),
-            runbooks: BTreeMap::new(),
-        }
-    }
 }
 
 /// How load is moved away from backends before they are full.

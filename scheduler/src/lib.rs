@@ -8,6 +8,8 @@ pub mod actuate;
 pub mod config;
 pub mod decide;
 pub mod guard;
+pub mod history;
+mod lines;
 pub mod notify;
 pub mod plan;
 pub mod record;

@@ -1,15 +1,15 @@
 //! Decisions on record: a bounded memory of the newest, and a durable file of JSON lines that outlives the process.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::actuate::Applied;
+pub use crate::lines::LogError;
+use crate::lines::{self, Lines};
 use crate::plan::{Decision, Plan};
 
 const KEPT_IN_MEMORY: usize = 10_000;
@@ -39,31 +39,12 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
-/// Why the file of decisions could not be used.
-#[derive(Debug, thiserror::Error)]
-#[error("could not {attempt} the decision file {path}; check that the disk has room and the directory is ours")]
-pub struct LogError {
-    /// What was attempted.
-    attempt: &'static str,
-    /// Which file.
-    path: PathBuf,
-    /// Why it failed.
-    source: io::Error,
-}
-
 /// The log of decisions.
 #[derive(Debug, Default)]
 pub struct DecisionLog {
     newest: VecDeque<DecisionRecord>,
     last_of: HashMap<String, Decision>,
-    file: Option<Journal>,
-}
-
-#[derive(Debug)]
-struct Journal {
-    dir: PathBuf,
-    file: File,
-    bytes: u64,
+    file: Option<Lines>,
 }
 
 /// One line of the file.
@@ -84,9 +65,9 @@ impl DecisionLog {
         let mut log = Self::default();
         let Some(dir) = dir else { return Ok(log) };
         for name in [ROTATED, FILE] {
-            read_lines(&dir.join(name), |line| log.remember(line))?;
+            lines::read(&dir.join(name), |line| log.remember(line))?;
         }
-        log.file = Some(Journal::open(dir)?);
+        log.file = Some(Lines::open(dir, FILE)?);
         Ok(log)
     }
 
@@ -130,10 +111,10 @@ impl DecisionLog {
     }
 
     fn find_in_file(&self, id: &str) -> Option<DecisionRecord> {
-        let dir = &self.file.as_ref()?.dir;
+        let dir = self.file.as_ref()?.dir();
         let mut found: Option<DecisionRecord> = None;
         for name in [ROTATED, FILE] {
-            let read = read_lines(&dir.join(name), |line| match line {
+            let read = lines::read(&dir.join(name), |line| match line {
                 Line::Decision(decision) if decision.id == id => {
                     found = Some(DecisionRecord { decision, attempts: Vec::new() });
                 }
@@ -160,7 +141,9 @@ impl DecisionLog {
             }
             self.remember(line);
         }
-        self.file.as_mut().map_or(Ok(()), |file| file.append(&text))
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.rotate(ROTATED, ROTATE_AT_BYTES)?;
+        file.append(&text)
     }
 
     fn remember(&mut self, line: Line) {
@@ -181,72 +164,11 @@ impl DecisionLog {
     }
 }
 
-impl Journal {
-    fn open(dir: &Path) -> Result<Self, LogError> {
-        let path = dir.join(FILE);
-        fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
-        let open = || {
-            let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
-            let bytes = end_last_line(&mut file)?;
-            Ok((file, bytes))
-        };
-        let (file, bytes) = open().map_err(|e| failed("open", &path, e))?;
-        Ok(Self { dir: dir.to_owned(), file, bytes })
-    }
-
-    fn append(&mut self, text: &[u8]) -> Result<(), LogError> {
-        if self.bytes >= ROTATE_AT_BYTES {
-            let path = self.dir.join(FILE);
-            fs::rename(&path, self.dir.join(ROTATED)).map_err(|e| failed("rotate", &path, e))?;
-            *self = Self::open(&self.dir.clone())?;
-        }
-        self.file
-            .write_all(text)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|e| failed("append to", &self.dir.join(FILE), e))?;
-        self.bytes += text.len() as u64;
-        Ok(())
-    }
-}
-
-/// A crash may have torn the last line: what follows must begin a new one.
-fn end_last_line(file: &mut File) -> io::Result<u64> {
-    let bytes = file.seek(SeekFrom::End(0))?;
-    if bytes == 0 {
-        return Ok(0);
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    if last != [b'\n'] {
-        file.write_all(b"\n")?;
-    }
-    Ok(bytes + 1)
-}
-
-fn read_lines(path: &Path, mut each: impl FnMut(Line)) -> Result<(), LogError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed("open", path, e)),
-    };
-    for (number, line) in BufReader::new(file).split(b'\n').enumerate() {
-        let line = line.map_err(|e| failed("read", path, e))?;
-        match serde_json::from_slice(&line) {
-            Ok(line) => each(line),
-            Err(_) if line.is_empty() => {}
-            Err(error) => warn!(path = %path.display(), line = number + 1, %error, "unreadable decision skipped"),
-        }
-    }
-    Ok(())
-}
-
-fn failed(attempt: &'static str, path: &Path, source: io::Error) -> LogError {
-    LogError { attempt, path: path.to_owned(), source }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
     use super::*;
     use crate::config::Mode;
     use crate::plan::{Advice, Reason};

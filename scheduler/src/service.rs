@@ -1,13 +1,18 @@
 //! The shell: reads the snapshot, asks the pure parts what to do, carries it out and puts it on record.
 
 mod courier;
-mod post;
+mod dial;
+mod outbox;
 mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use bellwether_models::cause::Trust;
+use bellwether_models::incident::past::similar;
+use bellwether_models::incident::{Incident, Maintenance, People, Said, Similar, Status, TrackRecord, Word, track};
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,14 +23,19 @@ use crate::actuate::{self, SeriesSink};
 use crate::config::{Config, NotUsable};
 use crate::decide::{Fleet, decide};
 use crate::guard::{Control, Stop, guard};
-use crate::notify::{AlertStatus, Memory, Notifier};
+use crate::history::{History, NotNoted, Plan as MaintenancePlan, Statement};
+use crate::notify::config::AlertsFault;
+use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::Plan;
 use crate::record::{DecisionLog, DecisionRecord, LogError};
 use crate::route::{self, Routing, Weight, haproxy};
 use courier::Courier;
-use post::post_alerts;
+use outbox::Outbox;
 use state::StateDir;
 pub use state::StateError;
+
+/// How long notices under way are waited for at the end.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the scheduler could not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +48,11 @@ pub enum StartError {
         /// Why.
         source: NotUsable,
     },
+    /// Alerts cannot be sent as configured.
+    #[error("alerts cannot be sent as configured")]
+    Alerts(#[from] AlertsFault),
     /// The decision log.
-    #[error("could not open the record of decisions")]
+    #[error("could not open the records of decisions and incidents")]
     Log(#[from] LogError),
     /// The kept state.
     #[error("could not read the scheduler's kept state")]
@@ -73,7 +86,7 @@ pub struct Service {
     config: Config,
     fleet: Fleet,
     routing: Routing,
-    notifier: Notifier,
+    outbox: Outbox,
     courier: Courier,
     sink: Arc<dyn SeriesSink>,
     client: reqwest::Client,
@@ -82,7 +95,8 @@ pub struct Service {
 }
 
 struct Shared {
-    state: StateDir,
+    state: Arc<StateDir>,
+    history: Mutex<History>,
     log: Mutex<DecisionLog>,
     control: watch::Sender<Control>,
     view: watch::Sender<Arc<View>>,
@@ -106,18 +120,21 @@ impl Service {
     ) -> Result<Self, StartError> {
         check(&config)?;
         let log = DecisionLog::open(state_dir.as_deref())?;
-        let state = StateDir::new(state_dir);
+        let history = History::open(state_dir.as_deref())?;
+        let state = Arc::new(StateDir::new(state_dir));
+        let notifier = Notifier::new(config.alerts.clone(), state.read::<Memory>(state::ALERTS)?);
         let client = http_client().map_err(StartError::Client)?;
         let weights = watch::Sender::new(haproxy::Weights::new());
         let responder = respond(&config, &weights).await?;
         Ok(Self {
             fleet: Fleet::resume(log.last_decisions()),
             routing: Routing::default(),
-            notifier: Notifier::new(config.alerts.clone(), state.read::<Memory>(state::ALERTS)?),
+            outbox: Outbox::new(notifier, &config.alerts, client.clone(), state.clone()).map_err(StartError::Client)?,
             courier: Courier::new(&config.workloads, &client),
             shared: Arc::new(Shared {
                 control: watch::Sender::new(state.read::<Control>(state::CONTROL)?),
                 state,
+                history: Mutex::new(history),
                 log: Mutex::new(log),
                 view: watch::Sender::default(),
                 weights,
@@ -145,10 +162,10 @@ impl Service {
     /// restart.
     ///
     /// # Errors
-    /// [`StartError::Unusable`], and everything stays as it was.
+    /// [`StartError::Unusable`] or [`StartError::Alerts`], and everything stays as it was.
     pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
         check(&config)?;
-        self.notifier = Notifier::new(config.alerts.clone(), self.notifier.memory());
+        self.outbox.follow(&config.alerts).map_err(StartError::Client)?;
         self.courier = Courier::new(&config.workloads, &self.client);
         self.config = config;
         Ok(())
@@ -159,18 +176,41 @@ impl Service {
     pub async fn tick(&mut self, now: Timestamp, snapshot: &Snapshot) -> Arc<View> {
         let plan = self.plan(now, snapshot);
         let weights = self.route(now, snapshot);
-        if self.notifier.on_incidents(now, &snapshot.incidents) {
-            self.shared.keep(state::ALERTS, &self.notifier.memory());
-        }
-        let timeout = self.config.alerts.timeout;
-        tokio::join!(
+        self.archive(snapshot);
+        let (notices, people) = (self.notices(snapshot), self.shared.history().people());
+        let (alerts, (), ()) = tokio::join!(
+            self.outbox.round(now, &notices, &people),
             write_series(self.sink.as_ref(), now, &plan),
             self.courier.deliver(now, &plan, &self.shared.log),
-            post_alerts(&mut self.notifier, &self.client, timeout, now),
         );
-        let view = Arc::new(View { plan, alerts: self.notifier.status(), weights });
+        let view = Arc::new(View { plan, alerts, weights });
         self.shared.view.send_replace(view.clone());
         view
+    }
+
+    /// Waits until notices under way have been answered, for ten seconds at most; to be called at the end.
+    pub async fn settle(&mut self) {
+        self.outbox.settle(SETTLE_WITHIN).await;
+    }
+
+    fn archive(&self, snapshot: &Snapshot) {
+        let mut history = self.shared.history();
+        for incident in snapshot.incidents.iter().filter(|incident| incident.status == Status::Resolved) {
+            if let Err(error) = history.archive(incident) {
+                warn!(error = &error as &dyn std::error::Error, incident = %incident.id, "past incident not durable");
+            }
+        }
+    }
+
+    /// What people are told of every incident.
+    fn notices(&self, snapshot: &Snapshot) -> Vec<Notice> {
+        let history = self.shared.history();
+        let (people, past) = (history.people(), history.past());
+        let notice = |incident: &Incident| {
+            let similar = similar(incident, past.iter().map(AsRef::as_ref), &people);
+            Notice::of(incident, &people.standing(&incident.id), &similar, &self.config.alerts)
+        };
+        snapshot.incidents.iter().map(notice).collect()
     }
 
     /// The plan of this round, guarded, settled and on record.
@@ -244,6 +284,71 @@ impl Handle {
         });
     }
 
+    /// Everything people said.
+    #[must_use]
+    pub fn people(&self) -> Arc<People> {
+        self.0.history().people()
+    }
+
+    /// Incidents that are over, the last one first.
+    #[must_use]
+    pub fn past(&self) -> Vec<Arc<Incident>> {
+        self.0.history().past().iter().rev().cloned().collect()
+    }
+
+    /// Past incidents most like `incident`.
+    #[must_use]
+    pub fn similar(&self, incident: &Incident) -> Vec<Similar> {
+        let history = self.0.history();
+        similar(incident, history.past().iter().map(AsRef::as_ref), &history.people())
+    }
+
+    /// What people's verdicts teach about confidences.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        let history = self.0.history();
+        Trust::learn(&track::verdicts(history.past().iter().map(AsRef::as_ref), &history.people()))
+    }
+
+    /// What people's verdicts say of the incidents and causes that were told.
+    #[must_use]
+    pub fn track_record(&self) -> TrackRecord {
+        let history = self.0.history();
+        TrackRecord::of(history.past().iter().map(AsRef::as_ref), &history.people())
+    }
+
+    /// Notes a word on an incident, which the caller knows to exist. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`NotNoted`], which says why.
+    pub fn say(&self, incident: &str, said: Said, statement: Statement) -> Result<Word, NotNoted> {
+        self.0.history().say(incident, said, statement)
+    }
+
+    /// Takes back the word `id`.
+    ///
+    /// # Errors
+    /// [`NotNoted`], which says why.
+    pub fn take_back(&self, id: &str, statement: Statement) -> Result<Word, NotNoted> {
+        self.0.history().take_back(id, statement)
+    }
+
+    /// Announces a maintenance.
+    ///
+    /// # Errors
+    /// [`NotNoted`], which says why.
+    pub fn announce(&self, plan: MaintenancePlan, statement: Statement) -> Result<Maintenance, NotNoted> {
+        self.0.history().announce(plan, statement)
+    }
+
+    /// Ends a maintenance early.
+    ///
+    /// # Errors
+    /// [`NotNoted`], which says why.
+    pub fn end_maintenance(&self, id: &str, statement: Statement) -> Result<Maintenance, NotNoted> {
+        self.0.history().end_maintenance(id, statement)
+    }
+
     fn order(&self, change: impl FnOnce(&mut Control)) {
         self.0.control.send_modify(change);
         self.0.keep(state::CONTROL, &self.control());
@@ -253,6 +358,10 @@ impl Handle {
 impl Shared {
     fn log(&self) -> MutexGuard<'_, DecisionLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, name: &str, value: &impl Serialize) {
@@ -267,6 +376,7 @@ fn check(config: &Config) -> Result<(), StartError> {
         let unusable = |source| StartError::Unusable { workload: workload.name.clone(), source };
         workload.scale.check().map_err(unusable)?;
     }
+    config.alerts.check()?;
     Ok(())
 }
 

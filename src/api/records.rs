@@ -1,5 +1,7 @@
 //! Our own records as JSON. Every time is an integer: milliseconds since the Unix epoch, UTC.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -30,9 +32,9 @@ pub fn router(faces: Faces) -> Router {
         .with_state(faces)
 }
 
-type Answer<T> = Result<Json<T>, (StatusCode, Json<Value>)>;
+pub(super) type Answer<T> = Result<Json<T>, (StatusCode, Json<Value>)>;
 
-fn not_found(what: &str, id: &str) -> (StatusCode, Json<Value>) {
+pub(super) fn not_found(what: &str, id: &str) -> (StatusCode, Json<Value>) {
     (StatusCode::NOT_FOUND, Json(json!({ "error": format!("there is no {what} {id:?}") })))
 }
 
@@ -92,14 +94,32 @@ async fn outlooks(State(faces): State<Faces>) -> Json<Outlooks> {
     })
 }
 
-async fn incidents(State(faces): State<Faces>) -> Json<Vec<Incident>> {
-    Json(faces.snapshots.borrow().incidents.clone())
+/// Which incidents to list.
+#[derive(Deserialize)]
+struct WhichIncidents {
+    #[serde(default)]
+    past: bool,
 }
 
-async fn incident(State(faces): State<Faces>, Path(id): Path<String>) -> Answer<Incident> {
-    let snapshot = faces.snapshots.borrow().clone();
-    let found = snapshot.incidents.iter().find(|incident| incident.id == id).cloned();
-    found.map(Json).ok_or_else(|| not_found("incident", &id))
+/// Open incidents and those resolved lately; with `past=true` all that are remembered, newest onset first.
+async fn incidents(State(faces): State<Faces>, Query(which): Query<WhichIncidents>) -> Json<Vec<Incident>> {
+    let mut incidents = faces.snapshots.borrow().incidents.clone();
+    if which.past {
+        let known: BTreeSet<String> = incidents.iter().map(|incident| incident.id.clone()).collect();
+        let past = faces.scheduler.past();
+        incidents.extend(past.iter().filter(|past| !known.contains(&past.id)).map(|past| Incident::clone(past)));
+        incidents.sort_by_key(|incident| std::cmp::Reverse(incident.onset));
+    }
+    Json(incidents)
+}
+
+/// An incident with what people said of it and those of the past that are most like it.
+async fn incident(State(faces): State<Faces>, Path(id): Path<String>) -> Answer<Value> {
+    let found = faces.incident(&id).ok_or_else(|| not_found("incident", &id))?;
+    let mut answer = serde_json::to_value(&found).unwrap_or(Value::Null);
+    answer["standing"] = serde_json::to_value(faces.scheduler.people().standing(&id)).unwrap_or(Value::Null);
+    answer["similar"] = serde_json::to_value(faces.scheduler.similar(&found)).unwrap_or(Value::Null);
+    Ok(Json(answer))
 }
 
 /// Which decisions to list.

@@ -25,9 +25,27 @@ impl Server {
         runtime.block_on(self.fetch(path, query))
     }
 
+    /// Posts `body` to `path` and reads the JSON answer.
+    ///
+    /// # Errors
+    /// As [`Server::get`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<T> {
+        crate::telemetry::install_cryptography();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let url = self.address(path);
+        runtime.block_on(self.ask(&url, reqwest::Client::new().post(&url).json(body)))
+    }
+
     async fn fetch<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
-        let url = format!("{}{path}", self.url.trim_end_matches('/'));
-        let mut request = reqwest::Client::new().get(&url).query(query);
+        let url = self.address(path);
+        self.ask(&url, reqwest::Client::new().get(&url).query(query)).await
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, url: &str, mut request: reqwest::RequestBuilder) -> anyhow::Result<T> {
         if let Some(file) = &self.token_file {
             let token = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
             request = request.bearer_auth(token.trim());

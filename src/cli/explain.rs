@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use bellwether_models::incident::Incident;
+use bellwether_models::incident::{Incident, Word};
 use bellwether_scheduler::plan::Decision;
 
 use super::client::Server;
 use super::output::line;
+use super::people::sentence;
 use crate::words;
 
 /// Options of `bellwether explain`.
@@ -33,10 +34,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else if let Ok(incident) = serde_json::from_value::<Incident>(record.clone()) {
         line(&words::incident(&incident, usize::MAX))?;
         line(&words::anomalies(&incident))?;
+        said(args)?;
     } else {
         line(&words::decision(&serde_json::from_value::<Decision>(record)?))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What people said of the incident, one a line.
+fn said(args: &Args) -> anyhow::Result<()> {
+    let all: Vec<serde_json::Value> = args.server.get(&format!("/api/v1/incidents/{}/words", args.id), &[])?;
+    for record in all {
+        let over = if record["taken_back"] == true { " (taken back)" } else { "" };
+        let word: Word = serde_json::from_value(record)?;
+        line(&format!("  {} · {}{over}", word.id, sentence(&word)))?;
+    }
+    Ok(())
 }
 
 fn find(args: &Args) -> anyhow::Result<serde_json::Value> {

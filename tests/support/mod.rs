@@ -5,6 +5,7 @@ pub mod http;
 pub mod peer;
 pub mod python;
 pub mod remote_write;
+pub mod shop;
 pub mod system;
 pub mod world;
 

@@ -6,7 +6,7 @@ use super::correlation::Lagged;
 use super::graph::CallGraph;
 use super::measure::{Measure, UNHEALTHY, measures};
 use super::signal::Signal;
-use super::{Cause, Evidence, IncidentWindow, Ranking, words};
+use super::{ABSTAIN_BELOW, Cause, Evidence, IncidentWindow, Ranking, words};
 
 /// A fall counts this much of a rise of the same size: faults mostly raise load, latency and errors, and starve others.
 const WEIGHT_OF_FALL: f64 = 0.5;
@@ -26,8 +26,6 @@ const INTERCEPT: f64 = -2.699;
 const WEIGHT_OF_LEAD: f64 = 0.500;
 /// See [`INTERCEPT`].
 const WEIGHT_OF_SIZE: f64 = 0.806;
-/// Below this confidence the ranker says that it would rather not say.
-const ABSTAIN_BELOW: f64 = 0.5;
 
 /// Ranks every metric and every service of `window` by how likely it is the root cause. Pure and deterministic; the
 /// order of the metrics plays no part. Gaps, infinities, constant and empty metrics are normal input; a window without
@@ -49,7 +47,7 @@ pub fn rank(window: &IncidentWindow) -> Ranking {
     let metrics = case.order();
     let causes = case.causes(&metrics);
     let confidence = confidence(&causes);
-    Ranking { abstained: abstention(&causes, confidence), causes, metrics, confidence }
+    Ranking { abstained: abstention(&causes, confidence), causes, metrics, confidence, unmoved_confidence: None }
 }
 
 /// What stands behind a symptom comes before the symptom: saturation and errors before latency before demand.

@@ -29,6 +29,11 @@ impl Backoff {
         self.not_before = Some(now + wait);
     }
 
+    /// Puts the next attempt off until `at` at least.
+    pub fn wait_until(&mut self, at: Option<Timestamp>) {
+        self.not_before = self.not_before.max(at);
+    }
+
     /// Takes note of a success.
     pub fn succeeded(&mut self) {
         *self = Self::default();

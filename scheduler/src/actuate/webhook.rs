@@ -113,7 +113,7 @@ fn body(decision: &Decision, effect: Effect) -> Option<String> {
 }
 
 /// Lower-case hex of the HMAC-SHA256 of `<stamp>.<body>`.
-fn signature(key: &[u8], stamp: &str, body: &str) -> String {
+pub(crate) fn signature(key: &[u8], stamp: &str, body: &str) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() }; // takes keys of any length
     mac.update(stamp.as_bytes());
     mac.update(b".");

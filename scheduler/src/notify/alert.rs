@@ -1,23 +1,24 @@
-//! One incident as one alert of Alertmanager's API v2.
+//! One matter as one alert of Alertmanager's API v2.
 
 use std::collections::BTreeMap;
 
-use bellwether_models::incident::{Incident, Severity};
+use bellwether_models::incident::Severity;
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::AlertsConfig;
+use super::config::AlertsConfig;
+use super::notice::{Kind, Notice};
 
 /// Name of the alert of an incident.
 pub const ALERT_NAME: &str = "BellwetherIncident";
-
-const CAUSES_SHOWN: usize = 3;
+/// Name of the alert of a shortage that is foreseen.
+pub const FORECAST_NAME: &str = "BellwetherForecast";
 
 /// One element of the body of `POST /api/v2/alerts`. Its labels are its identity, so nothing in them changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
-    /// `alertname`, `workload`, `incident` and the configured labels.
+    /// `alertname`, `workload`, `incident` (or `forecast`) and the configured labels.
     pub labels: BTreeMap<String, String>,
     /// What people read.
     pub annotations: BTreeMap<String, String>,
@@ -32,94 +33,61 @@ pub struct Alert {
     pub generator_url: Option<String>,
 }
 
-/// The alert of an incident that fires.
+/// Labels of the alert of a matter: its identity.
 #[must_use]
-pub fn of(incident: &Incident, config: &AlertsConfig) -> Alert {
+pub(super) fn labels(notice: &Notice, config: &AlertsConfig) -> BTreeMap<String, String> {
     let mut labels = config.labels.clone();
-    labels.insert("alertname".to_owned(), ALERT_NAME.to_owned());
-    labels.insert("workload".to_owned(), incident.workload.clone());
-    labels.insert("incident".to_owned(), incident.id.clone());
-    Alert {
-        labels,
-        annotations: annotations(incident, config),
-        starts_at: incident.onset,
-        ends_at: None,
-        generator_url: link(incident, config),
-    }
+    let (name, id) = match notice.kind {
+        Kind::Incident => (ALERT_NAME, "incident"),
+        Kind::Forecast => (FORECAST_NAME, "forecast"),
+    };
+    labels.insert("alertname".to_owned(), name.to_owned());
+    labels.insert("workload".to_owned(), notice.workload.clone());
+    labels.insert(id.to_owned(), notice.id.clone());
+    labels
 }
 
-fn annotations(incident: &Incident, config: &AlertsConfig) -> BTreeMap<String, String> {
-    let mut notes = BTreeMap::from([
-        ("summary".to_owned(), summary(incident)),
-        ("description".to_owned(), description(incident)),
-        ("affected".to_owned(), incident.services.join(", ")),
-        ("impact".to_owned(), impact(incident).to_owned()),
-        ("confidence".to_owned(), format!("{:.2}", incident.ranking.confidence)),
-    ]);
-    for (rank, cause) in incident.ranking.causes.iter().take(CAUSES_SHOWN).enumerate() {
-        notes.insert(format!("cause_{}", rank + 1), format!("{} ({}): {}", cause.service, cause.metric, cause.summary));
-    }
-    if let Some(cause) = incident.ranking.causes.first().filter(|c| !c.doubt.is_empty()) {
-        notes.insert("doubt".to_owned(), cause.doubt.clone());
-    }
-    if let Some(why) = &incident.ranking.abstained {
-        notes.insert("not_sure".to_owned(), why.clone());
-    }
-    if let Some(runbook) = config.runbooks.get(&incident.workload) {
-        notes.insert("runbook_url".to_owned(), runbook.clone());
-    }
-    notes
-}
-
-/// An annotation, not a label: it changes with the incident, and labels are identity.
-fn impact(incident: &Incident) -> &'static str {
-    match incident.severity {
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
-
-fn summary(incident: &Incident) -> String {
-    let workload = &incident.workload;
-    match (&incident.ranking.abstained, incident.ranking.causes.first()) {
-        (None, Some(cause)) => format!("{workload} is ill; most likely cause: {} of {}", cause.metric, cause.service),
-        (Some(_), Some(cause)) => format!("{workload} is ill; not sure why, first suspect: {}", cause.service),
-        (_, None) => format!("{workload} is ill; no cause found"),
-    }
-}
-
-/// The whole story in plain text, as it reads in a terminal.
-fn description(incident: &Incident) -> String {
-    let count = incident.anomalies.len();
-    let symptoms = if count == 1 { "1 symptom".to_owned() } else { format!("{count} symptoms") };
-    let mut text = format!("Since {}: {symptoms} of {} out of line.", text_of(incident.onset), incident.workload);
-    for (rank, cause) in incident.ranking.causes.iter().take(CAUSES_SHOWN).enumerate() {
-        text.push_str(&format!("\n{}. {} ({}): {}", rank + 1, cause.service, cause.metric, cause.summary));
-    }
-    text
-}
-
-fn link(incident: &Incident, config: &AlertsConfig) -> Option<String> {
-    let base = config.external_url.as_deref()?.trim_end_matches('/');
-    Some(format!("{base}/incidents/{}", path_segment(&incident.id)))
-}
-
-/// Percent-encodes what may not stand in a path segment (RFC 3986, section 3.3).
-fn path_segment(text: &str) -> String {
-    let mut segment = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(byte as char),
-            other => segment.push_str(&format!("%{other:02X}")),
+impl Alert {
+    /// The alert of `notice` under its `labels`.
+    #[must_use]
+    pub(super) fn of(notice: &Notice, labels: &BTreeMap<String, String>) -> Self {
+        Self {
+            labels: labels.clone(),
+            annotations: annotations(notice),
+            starts_at: notice.starts_at,
+            ends_at: notice.ends_at.filter(|_| notice.is_over()),
+            generator_url: notice.link.clone(),
         }
     }
-    segment
 }
 
-/// RFC 3339 in UTC; what lies outside the calendar is clamped to it.
-fn text_of(at: Timestamp) -> String {
-    let end = if at < Timestamp::default() { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-    jiff::Timestamp::from_millisecond(at.as_millis()).unwrap_or(end).to_string()
+fn annotations(notice: &Notice) -> BTreeMap<String, String> {
+    // An annotation, not a label, is all that changes with the incident: labels are identity.
+    let impact = match notice.severity {
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    };
+    let mut notes = BTreeMap::from([
+        ("summary".to_owned(), notice.title.clone()),
+        ("description".to_owned(), notice.text.clone()),
+        ("affected".to_owned(), notice.affected.join(", ")),
+        ("impact".to_owned(), impact.to_owned()),
+    ]);
+    for (rank, cause) in notice.causes.iter().enumerate() {
+        notes.insert(format!("cause_{}", rank + 1), format!("{} ({}): {}", cause.service, cause.metric, cause.summary));
+    }
+    let doubt = Some(notice.doubt.clone()).filter(|doubt| !doubt.is_empty());
+    let others = [
+        ("confidence", notice.confidence.map(|confidence| format!("{confidence:.2}"))),
+        ("doubt", doubt),
+        ("not_sure", notice.not_sure.clone()),
+        ("similar", Some(notice.similar.join("\n")).filter(|similar| !similar.is_empty())),
+        ("acknowledged_by", notice.acknowledged_by.clone()),
+        ("remark", notice.remark.clone()),
+        ("runbook_url", notice.runbook.clone()),
+    ];
+    notes.extend(others.into_iter().filter_map(|(name, note)| Some((name.to_owned(), note?))));
+    notes
 }
 
 mod rfc3339 {
@@ -127,7 +95,7 @@ mod rfc3339 {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::text_of(*at))
+        serializer.serialize_str(&crate::notify::notice::text_of(*at))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {

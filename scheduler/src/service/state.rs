@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 /// What people have stopped.
 pub(super) const CONTROL: &str = "control.json";
 /// Alerts under way.
-pub(super) const ALERTS: &str = "alerts.json";
+pub(super) const ALERTS: &str = "notices.json";
 
 /// Why kept state could not be used.
 #[derive(Debug, thiserror::Error)]
