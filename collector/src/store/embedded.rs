@@ -20,6 +20,7 @@ use self::state::State;
 use self::writer::{Command, Writer};
 use super::{Appended, Batch, Matcher, SeriesSamples, Store, StoreError, StoreStats, TimeRange};
 
+mod arena;
 mod block;
 mod chunk;
 mod config;

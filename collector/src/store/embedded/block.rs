@@ -4,11 +4,14 @@
 //! points to the directory. Every piece is a frame with a CRC. A block appears under its name only when it is whole and
 //! durable, so a block that does not read back was damaged later.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bellwether_models::series::Labels;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use roaring::RoaringBitmap;
 
 use super::chunk::{self, Point};
@@ -18,7 +21,7 @@ use super::journal::{put_labels, take_labels};
 use super::labels::SeriesId;
 use super::wire::{Reader, put_frame, put_varint, put_zigzag};
 
-const HEADER: &[u8; 8] = b"BWBLOCK1";
+const HEADER: &[u8; 8] = b"BWBLOCK2";
 const TRAILER: &[u8; 8] = b"BWBLKEND";
 const TRAILER_LEN: usize = 24;
 const LABEL_PAGE: u8 = 1;
@@ -73,8 +76,8 @@ pub(super) enum BlockError {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     id: SeriesId,
-    len: u32,
     offset: u64,
+    len: usize,
 }
 
 /// A block opened for reading: its directory is in memory, its chunks are on disk.
@@ -90,8 +93,8 @@ pub(super) struct Block {
     pub(super) bytes: u64,
     /// Series with samples here.
     pub(super) ids: RoaringBitmap,
-    places: Vec<Place>,
-    labels_end: u64,
+    /// Where the chunks of each series begin, in order of number, and where the last ones end.
+    bounds: Vec<u64>,
     file: Box<dyn ReadFile>,
 }
 
@@ -118,35 +121,34 @@ impl Block {
         let frame = read_range(&*file, at, len).map_err(io_error)?;
         let directory =
             Reader::new(&frame).frame().and_then(parse_directory).ok_or_else(|| damaged("the directory", at))?;
-        let Directory { samples, span, labels_end, places } = directory;
-        let ids = places.iter().map(|place| place.id).collect();
-        Ok(Self { name, path: path.to_owned(), samples, span, bytes, ids, places, labels_end, file })
+        let Directory { samples, span, ids, bounds } = directory;
+        Ok(Self { name, path: path.to_owned(), samples, span, bytes, ids, bounds, file })
     }
 
-    /// The labels of every series here.
-    pub(super) fn labels(&self) -> Result<Vec<(SeriesId, Labels)>, BlockError> {
+    /// Gives the labels of every series here to `take`, page by page.
+    pub(super) fn each_label(&self, mut take: impl FnMut(SeriesId, Labels)) -> Result<(), BlockError> {
         let start = HEADER.len() as u64;
-        let len = self.labels_end.saturating_sub(start) as usize;
+        let len = self.labels_end().saturating_sub(start) as usize;
         let bytes = read_range(&*self.file, start, len).map_err(|source| self.io(source))?;
         let mut reader = Reader::new(&bytes);
-        let mut labels = Vec::with_capacity(self.places.len());
         while !reader.is_empty() {
             let at = start + reader.position() as u64;
-            let page = reader.frame().ok_or_else(|| self.damaged("a page of labels", at))?;
-            labels.extend(parse_labels(page).ok_or_else(|| self.damaged("a page of labels", at))?);
+            let page = reader.frame().and_then(parse_labels);
+            let page = page.ok_or_else(|| self.damaged("a page of labels", at))?;
+            page.into_iter().for_each(|(id, labels)| take(id, labels));
         }
-        Ok(labels)
+        Ok(())
     }
 
     /// The series whose chunks lie at an offset.
     pub(super) fn series_at(&self, offset: u64) -> Option<SeriesId> {
-        let holds = |place: &&Place| (place.offset..place.offset + u64::from(place.len)).contains(&offset);
-        self.places.iter().find(holds).map(|place| place.id)
+        let index = self.bounds.partition_point(|bound| *bound <= offset).checked_sub(1)?;
+        self.ids.select(index as u32)
     }
 
     /// Where the pages of labels end and the chunks begin.
     pub(super) fn labels_end(&self) -> u64 {
-        self.labels_end
+        self.bounds[0]
     }
 
     /// Samples of a series with `from <= time <= to`, in ascending order of time.
@@ -176,7 +178,7 @@ impl Block {
 
     /// The bytes of all chunks of a series, as they lie in the file.
     fn region(&self, place: Place) -> Result<Vec<u8>, BlockError> {
-        read_range(&*self.file, place.offset, place.len as usize).map_err(|source| match source.kind() {
+        read_range(&*self.file, place.offset, place.len).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged(&format!("the end of series {}", place.id), place.offset),
             _ => self.io(source),
         })
@@ -202,7 +204,9 @@ impl Block {
     }
 
     fn place(&self, id: SeriesId) -> Option<Place> {
-        self.places.binary_search_by_key(&id, |place| place.id).ok().map(|at| self.places[at])
+        let index = self.ids.contains(id).then(|| self.ids.rank(id) as usize - 1)?;
+        let (offset, end) = (*self.bounds.get(index)?, *self.bounds.get(index + 1)?);
+        Some(Place { id, offset, len: (end - offset) as usize })
     }
 
     fn io(&self, source: io::Error) -> BlockError {
@@ -248,20 +252,19 @@ impl<'d> BlockWriter<'d> {
         series: impl Iterator<Item = (SeriesId, Labels)>,
     ) -> io::Result<Self> {
         let file = disk.create(&temporary(dir, name))?;
-        let directory = Directory { samples: 0, span: (i64::MAX, i64::MIN), labels_end: 0, places: Vec::new() };
+        let directory = Directory { span: (i64::MAX, i64::MIN), ..Directory::default() };
         let (dir, buffer) = (dir.to_owned(), HEADER.to_vec());
         let mut writer = Self { disk, dir, name, file, buffer, offset: HEADER.len() as u64, directory };
         writer.put_label_pages(series)?;
-        writer.directory.labels_end = writer.offset;
+        writer.directory.bounds.push(writer.offset);
         Ok(writer)
     }
 
     /// Adds the samples of the next series, in ascending order of time, in chunks of at most `per_chunk`.
     pub(super) fn series(&mut self, id: SeriesId, points: &[Point], per_chunk: usize, level: usize) -> io::Result<()> {
-        let start = self.offset;
         let mut tally = Tally::default();
         self.put_chunks(id, points, per_chunk, level, &mut tally);
-        self.placed(id, start, &tally)
+        self.placed(id, &tally)
     }
 
     /// Adds the samples of a series that lie in other blocks. Chunks at least half as long as `per_chunk` are copied as they
@@ -273,7 +276,6 @@ impl<'d> BlockWriter<'d> {
         per_chunk: usize,
         level: usize,
     ) -> Result<(), BlockError> {
-        let start = self.offset;
         let mut tally = Tally::default();
         let mut short = Vec::new();
         for block in blocks {
@@ -291,7 +293,7 @@ impl<'d> BlockWriter<'d> {
             }
         }
         self.put_chunks(id, &merge(short), per_chunk, level, &mut tally);
-        self.placed(id, start, &tally).map_err(|source| BlockError::Io { path: self.dir.clone(), source })
+        self.placed(id, &tally).map_err(|source| BlockError::Io { path: self.dir.clone(), source })
     }
 
     /// Makes the block durable, gives it its name and opens it.
@@ -312,12 +314,12 @@ impl<'d> BlockWriter<'d> {
     fn put_label_pages(&mut self, series: impl Iterator<Item = (SeriesId, Labels)>) -> io::Result<()> {
         let mut series = series.peekable();
         while series.peek().is_some() {
-            let mut page = vec![LABEL_PAGE];
+            let mut page = Vec::new();
             for (id, labels) in series.by_ref().take(SERIES_PER_PAGE) {
                 put_varint(&mut page, u64::from(id));
                 put_labels(&mut page, &labels);
             }
-            self.offset += put_frame(&mut self.buffer, &page) as u64;
+            self.offset += put_frame(&mut self.buffer, &packed_page(&page)?) as u64;
             self.flush_when_large()?;
         }
         Ok(())
@@ -337,13 +339,14 @@ impl<'d> BlockWriter<'d> {
         }
     }
 
-    /// Notes in the directory what was put since `start`.
-    fn placed(&mut self, id: SeriesId, start: u64, tally: &Tally) -> io::Result<()> {
+    /// Notes in the directory what was put for a series.
+    fn placed(&mut self, id: SeriesId, tally: &Tally) -> io::Result<()> {
         let Some(span) = tally.span else { return Ok(()) };
         let directory = &mut self.directory;
         directory.samples += tally.samples;
         directory.span = (directory.span.0.min(span.0), directory.span.1.max(span.1));
-        directory.places.push(Place { id, len: (self.offset - start) as u32, offset: start });
+        directory.ids.insert(id);
+        directory.bounds.push(self.offset);
         self.flush_when_large()
     }
 
@@ -424,11 +427,13 @@ fn temporary(dir: &Path, name: BlockName) -> PathBuf {
     dir.join(name.file()).with_extension(TEMPORARY)
 }
 
+/// What a block holds and where: the chunks of the first series begin at the first bound and end at the second, and so on.
+#[derive(Default)]
 struct Directory {
     samples: u64,
     span: (i64, i64),
-    labels_end: u64,
-    places: Vec<Place>,
+    ids: RoaringBitmap,
+    bounds: Vec<u64>,
 }
 
 fn encode_directory(directory: &Directory) -> Vec<u8> {
@@ -436,14 +441,13 @@ fn encode_directory(directory: &Directory) -> Vec<u8> {
     put_varint(&mut out, directory.samples);
     put_zigzag(&mut out, directory.span.0);
     put_zigzag(&mut out, directory.span.1);
-    put_varint(&mut out, directory.labels_end);
-    put_varint(&mut out, directory.places.len() as u64);
-    let (mut id, mut end) = (0, directory.labels_end);
-    for place in &directory.places {
-        put_varint(&mut out, u64::from(place.id - id));
-        put_varint(&mut out, place.offset - end);
-        put_varint(&mut out, u64::from(place.len));
-        (id, end) = (place.id, place.offset + u64::from(place.len));
+    put_varint(&mut out, directory.bounds[0]);
+    put_varint(&mut out, directory.ids.len());
+    let mut last = 0;
+    for (id, bounds) in directory.ids.iter().zip(directory.bounds.windows(2)) {
+        put_varint(&mut out, u64::from(id - last));
+        put_varint(&mut out, bounds[1] - bounds[0]);
+        last = id;
     }
     out
 }
@@ -453,17 +457,38 @@ fn parse_directory(payload: &[u8]) -> Option<Directory> {
     let tag = reader.byte()?;
     let samples = reader.varint()?;
     let span = (reader.zigzag()?, reader.zigzag()?);
-    let labels_end = reader.varint()?;
-    let (mut id, mut end) = (0u32, labels_end);
-    let mut places = Vec::new();
-    for _ in 0..reader.length()? {
+    let mut end = reader.varint()?;
+    let count = reader.length()?;
+    let (mut id, mut ids, mut bounds) = (0u32, RoaringBitmap::new(), Vec::with_capacity(count.min(payload.len()) + 1));
+    bounds.push(end);
+    for _ in 0..count {
         id = id.checked_add(u32::try_from(reader.varint()?).ok()?)?;
-        let offset = end.checked_add(reader.varint()?)?;
-        let len = u32::try_from(reader.varint()?).ok()?;
-        end = offset.checked_add(u64::from(len))?;
-        places.push(Place { id, len, offset });
+        end = end.checked_add(reader.varint()?)?;
+        bounds.push(end);
+        ids.insert(id);
     }
-    (tag == DIRECTORY).then_some(Directory { samples, span, labels_end, places })
+    (tag == DIRECTORY && ids.len() == count as u64).then_some(Directory { samples, span, ids, bounds })
+}
+
+/// A page of labels as it lies in a block: its length, then the page deflated. Label texts repeat a lot.
+fn packed_page(page: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = vec![LABEL_PAGE];
+    put_varint(&mut out, page.len() as u64);
+    let mut packer = DeflateEncoder::new(out, Compression::default());
+    packer.write_all(page)?;
+    packer.finish()
+}
+
+/// Deflate makes nothing shorter than by this factor; a page that claims more is damage.
+const DEFLATE_AT_BEST: usize = 1032;
+
+fn unpacked_page(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(payload);
+    let tag = reader.byte()?;
+    let len = reader.length().filter(|len| *len <= payload.len().saturating_mul(DEFLATE_AT_BEST))?;
+    let mut page = Vec::with_capacity(len);
+    DeflateDecoder::new(&payload[reader.position()..]).take(len as u64).read_to_end(&mut page).ok()?;
+    (tag == LABEL_PAGE && page.len() == len).then_some(page)
 }
 
 fn directory_place(file: &dyn ReadFile, bytes: u64) -> Option<(u64, usize)> {
@@ -474,12 +499,10 @@ fn directory_place(file: &dyn ReadFile, bytes: u64) -> Option<(u64, usize)> {
     (trailer.ends_with(TRAILER) && fits).then_some((at, usize::try_from(len).ok()?))
 }
 
-fn parse_labels(page: &[u8]) -> Option<Vec<(SeriesId, Labels)>> {
-    let mut reader = Reader::new(page);
+fn parse_labels(payload: &[u8]) -> Option<Vec<(SeriesId, Labels)>> {
+    let page = unpacked_page(payload)?;
+    let mut reader = Reader::new(&page);
     let mut labels = Vec::new();
-    if reader.byte()? != LABEL_PAGE {
-        return None;
-    }
     while !reader.is_empty() {
         labels.push((SeriesId::try_from(reader.varint()?).ok()?, take_labels(&mut reader)?));
     }

@@ -36,7 +36,7 @@ pub struct EmbeddedConfig {
     /// as busy until sealing has caught up. Default 512 MiB.
     pub memory_bytes: u64,
     /// Samples per series, on average, that gather in memory before they are sealed. More make smaller files and a longer
-    /// start after a crash. Default 240 (an hour at 15 s).
+    /// start after a crash, and take more memory. Default 120 (half an hour at 15 s).
     pub samples_per_chunk: u32,
 }
 
@@ -50,7 +50,7 @@ impl Default for EmbeddedConfig {
             partition: Duration::from_secs(86_400),
             queue: 256,
             memory_bytes: 512 << 20,
-            samples_per_chunk: 240,
+            samples_per_chunk: 120,
         }
     }
 }

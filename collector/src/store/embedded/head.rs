@@ -1,5 +1,11 @@
 //! The samples not yet sealed: a few bytes each, appended in order, late ones beside them.
+//!
+//! All series share one arena of small cells, so that a series costs no allocation of its own and sealing gives the whole
+//! of it back to the system.
 
+use std::collections::HashMap;
+
+use super::arena::{Arena, Chain};
 use super::chunk::Point;
 use super::labels::SeriesId;
 use super::wire::{Reader, put_zigzag};
@@ -7,56 +13,86 @@ use super::wire::{Reader, put_zigzag};
 /// Unsealed samples of all series, together with the journal segments that hold the same samples.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    series: Vec<Option<Box<HeadSeries>>>,
-    active: u64,
+    /// For each series number one more than its place in `series`; 0 for none.
+    places: Vec<u32>,
+    series: Vec<HeadSeries>,
+    /// Samples that came at or before the newest of their series, ascending.
+    late: HashMap<SeriesId, Vec<Point>>,
+    arena: Arena,
     samples: u64,
-    bytes: u64,
+    late_bytes: u64,
+    /// Where a change is put together before it joins the arena.
+    scratch: Vec<u8>,
 }
 
 impl Head {
     /// Adds a sample. In order of time it costs a byte or a few; a sample at the time of an earlier one replaces it.
     pub(super) fn push(&mut self, id: SeriesId, point: Point) {
-        if self.series.len() <= id as usize {
-            self.series.resize_with(id as usize + 1, || None);
-        }
-        let slot = &mut self.series[id as usize];
         self.samples += 1;
-        if let Some(series) = slot {
-            let before = series.size();
-            series.push(point);
-            self.bytes += (series.size() - before) as u64;
-        } else {
-            let series = slot.insert(Box::new(HeadSeries::new(point)));
-            self.active += 1;
-            self.bytes += (series.size() + size_of::<HeadSeries>()) as u64;
+        if self.places.len() <= id as usize {
+            self.places.resize(id as usize + 1, 0);
         }
+        let place = &mut self.places[id as usize];
+        if *place == 0 {
+            self.series.push(HeadSeries::new(point));
+            *place = self.series.len() as u32;
+            return;
+        }
+        let series = &mut self.series[*place as usize - 1];
+        if point.0 > series.last.0 {
+            series.push(point, &mut self.arena, &mut self.scratch);
+        } else {
+            self.push_late(id, point);
+        }
+    }
+
+    fn push_late(&mut self, id: SeriesId, point: Point) {
+        let late = self.late.entry(id).or_default();
+        let before = late.capacity();
+        match late.binary_search_by_key(&point.0, |late| late.0) {
+            Ok(at) => late[at] = point,
+            Err(at) => late.insert(at, point),
+        }
+        self.late_bytes += ((late.capacity() - before) * size_of::<Point>()) as u64;
+    }
+
+    fn find(&self, id: SeriesId) -> Option<&HeadSeries> {
+        let place = self.places.get(id as usize)?.checked_sub(1)?;
+        self.series.get(place as usize)
     }
 
     /// Samples of a series in ascending order of time.
     pub(super) fn points(&self, id: SeriesId) -> Vec<Point> {
-        self.series.get(id as usize).and_then(Option::as_ref).map_or_else(Vec::new, |series| series.points())
+        let Some(series) = self.find(id) else { return Vec::new() };
+        let points = series.points(&self.arena);
+        match self.late.get(&id) {
+            Some(late) => merge(vec![points, late.clone()]),
+            None => points,
+        }
     }
 
     /// Time of the newest and bits of the newest sample of a series.
     pub(super) fn newest(&self, id: SeriesId) -> Option<Point> {
-        self.series.get(id as usize)?.as_ref().map(|series| series.newest())
+        let last = self.find(id)?.last;
+        let late = self.late.get(&id).and_then(|late| late.last()).filter(|late| late.0 >= last.0);
+        Some(late.copied().unwrap_or(last))
     }
 
     /// Oldest and newest time of a series.
     pub(super) fn span(&self, id: SeriesId) -> Option<(i64, i64)> {
-        let series = self.series.get(id as usize)?.as_ref()?;
-        let oldest = series.late.first().map_or(series.first.0, |late| late.0.min(series.first.0));
-        Some((oldest, series.newest().0))
+        let series = self.find(id)?;
+        let late = self.late.get(&id).and_then(|late| late.first());
+        Some((late.map_or(series.first.0, |late| late.0.min(series.first.0)), series.last.0))
     }
 
     /// Series with samples, in order of number.
     pub(super) fn ids(&self) -> impl Iterator<Item = SeriesId> {
-        (0u32..).zip(&self.series).filter(|(_, slot)| slot.is_some()).map(|(id, _)| id)
+        (0u32..).zip(&self.places).filter(|(_, place)| **place != 0).map(|(id, _)| id)
     }
 
     /// Number of series with samples.
     pub(super) fn active(&self) -> u64 {
-        self.active
+        self.series.len() as u64
     }
 
     /// Number of samples.
@@ -66,7 +102,8 @@ impl Head {
 
     /// Memory in use, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        let fixed = self.series.len() * (size_of::<HeadSeries>() + size_of::<u32>());
+        fixed as u64 + self.arena.bytes() + self.late_bytes
     }
 }
 
@@ -83,72 +120,45 @@ struct HeadSeries {
     first: Point,
     last: Point,
     step: i64,
-    bytes: Vec<u8>,
+    codes: Chain,
     run: u8,
-    late: Vec<Point>,
 }
 
 impl HeadSeries {
     fn new(first: Point) -> Self {
-        Self { first, last: first, step: 0, bytes: Vec::new(), run: 0, late: Vec::new() }
+        Self { first, last: first, step: 0, codes: Chain::default(), run: 0 }
     }
 
-    fn size(&self) -> usize {
-        self.bytes.capacity() + self.late.capacity() * size_of::<Point>()
-    }
-
-    fn push(&mut self, point: Point) {
-        if point.0 > self.last.0 {
-            self.push_in_order(point);
-        } else {
-            match self.late.binary_search_by_key(&point.0, |late| late.0) {
-                Ok(at) => self.late[at] = point,
-                Err(at) => self.late.insert(at, point),
-            }
-        }
-    }
-
-    fn push_in_order(&mut self, point: Point) {
+    /// Adds a point later than the last.
+    fn push(&mut self, point: Point, arena: &mut Arena, scratch: &mut Vec<u8>) {
         let step = point.0.wrapping_sub(self.last.0);
         let differing = point.1 ^ self.last.1;
         if step == self.step && differing == 0 {
             self.run += 1;
             if self.run == LONGEST_RUN {
-                self.end_run();
+                self.end_run(arena);
             }
         } else {
-            self.end_run();
-            self.grow();
-            put_change(&mut self.bytes, step.wrapping_sub(self.step), differing);
+            self.end_run(arena);
+            scratch.clear();
+            put_change(scratch, step.wrapping_sub(self.step), differing);
+            arena.append(&mut self.codes, scratch);
             self.step = step;
         }
         self.last = point;
     }
 
-    /// Grows by half rather than to the double: most of the engine's memory lies here.
-    fn grow(&mut self) {
-        if self.bytes.capacity() - self.bytes.len() < 12 {
-            self.bytes.reserve_exact(24 + self.bytes.len() / 4);
-        }
-    }
-
-    fn end_run(&mut self) {
+    fn end_run(&mut self, arena: &mut Arena) {
         if self.run > 0 {
-            self.bytes.push(self.run - 1);
+            arena.append(&mut self.codes, &[self.run - 1]);
             self.run = 0;
         }
     }
 
-    fn newest(&self) -> Point {
-        match self.late.last() {
-            Some(late) if late.0 >= self.last.0 => *late,
-            _ => self.last,
-        }
-    }
-
-    fn points(&self) -> Vec<Point> {
+    fn points(&self, arena: &Arena) -> Vec<Point> {
+        let codes = arena.bytes_of(&self.codes);
         let mut points = vec![self.first];
-        let mut reader = Reader::new(&self.bytes);
+        let mut reader = Reader::new(&codes);
         let (mut last, mut step) = (self.first, 0i64);
         while let Some(op) = reader.byte() {
             if op < CHANGED {
@@ -161,7 +171,7 @@ impl HeadSeries {
             }
         }
         repeat(&mut points, &mut last, step, self.run);
-        if self.late.is_empty() { points } else { merge(vec![points, self.late.clone()]) }
+        points
     }
 }
 
@@ -242,9 +252,9 @@ mod tests {
 
     #[test]
     fn a_steady_series_costs_a_byte_for_a_hundred_samples() {
-        let mut series = HeadSeries::new((0, 5));
-        (1..=1280).for_each(|i| series.push((i * 15_000, 5)));
-        assert!(series.bytes.len() < 20, "{} bytes", series.bytes.len());
-        assert_eq!(series.points().len(), 1281);
+        let mut head = Head::default();
+        (0..=1280).for_each(|i| head.push(0, (i * 15_000, 5)));
+        assert_eq!(head.points(0).len(), 1281);
+        assert!(head.bytes() < 100, "{} bytes", head.bytes());
     }
 }

@@ -13,7 +13,7 @@ use super::{EmbeddedConfig, OpenError};
 
 /// The file that tells the version and what cannot change.
 pub(super) const FORMAT_FILE: &str = "FORMAT";
-const FORMAT: &str = "bellwether store 1";
+const FORMAT: &str = "bellwether store 2";
 
 /// What a directory holds.
 pub(super) struct Recovered {
@@ -101,16 +101,20 @@ fn load_blocks(dir: &Path, disk: &dyn Disk, state: &mut State) -> Result<(), Ope
 }
 
 fn load_block(disk: &dyn Disk, name: BlockName, path: &Path, state: &mut State) {
-    let opened = Block::open(disk, path, name).and_then(|block| Ok((block.labels()?, block)));
-    match opened {
-        Ok((labels, block)) => {
-            for (id, labels) in labels {
-                if !state.index.define(id, &labels) {
-                    note(state, format!("{}: series number {id} stands for two series", path.display()));
-                }
+    let mut twice = Vec::new();
+    let opened = Block::open(disk, path, name).and_then(|block| {
+        block.each_label(|id, labels| {
+            if !state.index.define(id, &labels) {
+                twice.push(id);
             }
-            state.blocks.push(Arc::new(block));
-        }
+        })?;
+        Ok(block)
+    });
+    for id in twice {
+        note(state, format!("{}: series number {id} stands for two series", path.display()));
+    }
+    match opened {
+        Ok(block) => state.blocks.push(Arc::new(block)),
         Err(error) => {
             note(state, format!("{error}; queries over its time range are refused until it is repaired"));
             state.unreadable.push((name.partition, path.display().to_string(), error.to_string()));

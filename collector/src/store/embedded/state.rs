@@ -35,16 +35,31 @@ pub(super) struct State {
     pub(super) damage: Vec<String>,
 }
 
-/// What is known of a series' newest sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Newest {
+/// What is known of a series' newest sample, in the room of a sample: no sample has the two times that mean something else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Newest(Point);
+
+impl Newest {
     /// Not looked up since the start.
-    #[default]
-    Unknown,
+    pub(super) const UNKNOWN: Self = Self((i64::MIN, 0));
     /// There is no sample.
-    None,
+    pub(super) const NONE: Self = Self((i64::MIN + 1, 0));
+
     /// This one.
-    At(Point),
+    pub(super) fn at(point: Point) -> Self {
+        Self(point)
+    }
+
+    /// The sample, where there is one and it is known.
+    pub(super) fn point(self) -> Option<Point> {
+        (self.0.0 > i64::MIN + 1).then_some(self.0)
+    }
+}
+
+impl Default for Newest {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
 }
 
 /// A consistent view of a few series: their unsealed points, and the blocks that hold the rest.
@@ -82,7 +97,7 @@ impl State {
     /// Remembers the newest sample of a series.
     pub(super) fn set_newest(&mut self, id: SeriesId, newest: Newest) {
         if self.newest.len() <= id as usize {
-            self.newest.resize(id as usize + 1, Newest::Unknown);
+            self.newest.resize(id as usize + 1, Newest::UNKNOWN);
         }
         self.newest[id as usize] = newest;
     }
@@ -98,7 +113,7 @@ impl State {
                 newest = newest.into_iter().chain(block.newest(id)?).max_by_key(|point| point.0);
             }
         }
-        Ok(newest.map_or(Newest::None, Newest::At))
+        Ok(newest.map_or(Newest::NONE, Newest::at))
     }
 
     /// All points of a series in a range, ascending.

@@ -195,9 +195,9 @@ impl Writer {
         for entry in &judged.accepted {
             let point: Point = (entry.at, entry.bits);
             state.head.push(entry.id, point);
-            match state.newest.get(entry.id as usize) {
-                Some(Newest::At(newest)) if newest.0 > entry.at => {}
-                _ => state.set_newest(entry.id, Newest::At(point)),
+            let newest = state.newest.get(entry.id as usize).and_then(|newest| newest.point());
+            if newest.is_none_or(|newest| newest.0 <= entry.at) {
+                state.set_newest(entry.id, Newest::at(point));
             }
         }
     }
@@ -249,7 +249,7 @@ impl Writer {
         orphans -= state.present();
         for id in orphans {
             state.index.remove(id);
-            state.set_newest(id, Newest::Unknown);
+            state.set_newest(id, Newest::UNKNOWN);
         }
         drop(state);
         let paths = dropped.iter().map(|block| block.path.clone()).chain(unreadable.into_iter().map(Into::into));
@@ -298,8 +298,8 @@ impl History {
         let id = staged[0].entry.id;
         let known = state.newest.get(id as usize).copied().unwrap_or_default();
         let looked_up =
-            (known == Newest::Unknown).then(|| state.look_up_newest(id)).transpose().map_err(Failure::Read)?;
-        let newest = if let Newest::At(point) = looked_up.unwrap_or(known) { Some(point) } else { None };
+            (known == Newest::UNKNOWN).then(|| state.look_up_newest(id)).transpose().map_err(Failure::Read)?;
+        let newest = looked_up.unwrap_or(known).point();
         let late = newest.map(|newest| staged.iter().map(|s| s.entry.at).take_while(move |at| *at < newest.0));
         let late: Vec<i64> = late.into_iter().flatten().collect();
         let stored = match (late.first(), late.last()) {
