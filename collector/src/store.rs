@@ -1,5 +1,6 @@
 //! Where samples live: one trait, kept by every store.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -82,6 +83,17 @@ pub struct StoreStats {
     pub span: Option<TimeRange>,
 }
 
+/// What a backup holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Backup {
+    /// Files in it.
+    pub files: u64,
+    /// How many of these are the store's own under a second name and took no room.
+    pub linked: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -115,6 +127,12 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+    /// This kind of store cannot do it.
+    #[error("this kind of store cannot {action}")]
+    Unsupported {
+        /// What was attempted, and what to do instead.
+        action: &'static str,
+    },
 }
 
 /// Keeps samples and gives them back.
@@ -143,6 +161,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is held.
     async fn stats(&self) -> Result<StoreStats, StoreError>;
+
+    /// Writes what is held at this moment to an empty directory of this machine, while writing goes on. Only stores that
+    /// keep files of their own can.
+    async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
+        let _ = to;
+        Err(StoreError::Unsupported { action: "back itself up; use the means of the store behind it" })
+    }
 }
 
 /// A store shared by those who write and those who ask.

@@ -4,9 +4,10 @@
 //! have gathered, a background thread seals them into blocks, one set per time partition, and drops the journal segments
 //! they came from. Retention deletes whole partitions. See `docs/explanation/storage.md`.
 
-use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
@@ -15,12 +16,13 @@ use async_trait::async_trait;
 use bellwether_models::series::{Labels, Timestamp};
 use tokio::sync::oneshot;
 
-use self::disk::{Disk, RealDisk};
+use self::disk::{Disk, Lock, RealDisk};
 use self::state::State;
 use self::writer::{Command, Writer};
-use super::{Appended, Batch, Matcher, SeriesSamples, Store, StoreError, StoreStats, TimeRange};
+use super::{Appended, Backup, Batch, Matcher, SeriesSamples, Store, StoreError, StoreStats, TimeRange};
 
 mod arena;
+mod backup;
 mod block;
 mod chunk;
 mod config;
@@ -28,6 +30,7 @@ mod disk;
 mod head;
 mod journal;
 mod labels;
+mod merger;
 mod recover;
 mod sealer;
 mod state;
@@ -35,6 +38,7 @@ mod verify;
 mod wire;
 mod writer;
 
+pub use backup::{BackupError, backup};
 pub use config::EmbeddedConfig;
 pub use verify::{Damage, VerifyReport, repair, verify};
 
@@ -74,7 +78,7 @@ pub struct EmbeddedStore {
     queue: Option<SyncSender<Command>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held open, and locked, for as long as the store lives.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What the store's threads and its readers share.
@@ -84,6 +88,8 @@ struct Shared {
     disk: Arc<dyn Disk>,
     partition_ms: i64,
     state: RwLock<State>,
+    /// Set when the store is dropped: work that can wait for the next start ends.
+    closing: AtomicBool,
 }
 
 impl Shared {
@@ -124,10 +130,12 @@ impl EmbeddedStore {
     }
 
     fn open_on(config: EmbeddedConfig, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        let lock = lock(&config.path)?;
+        let lock = lock(&config.path, &*disk)?;
         let found = recover::recover(&config, &*disk)?;
         let (partition_ms, next_generation) = (found.partition_ms, found.next_generation);
-        let shared = Arc::new(Shared { config, disk, partition_ms, state: RwLock::new(found.state) });
+        let shared =
+            Shared { config, disk, partition_ms, state: RwLock::new(found.state), closing: AtomicBool::new(false) };
+        let shared = Arc::new(shared);
         let (queue, commands) = sync_channel(shared.config.queue.max(1));
         let writer = Writer::new(shared.clone(), found.head_generations, next_generation);
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run(&commands));
@@ -167,6 +175,7 @@ impl Drop for EmbeddedStore {
     /// Lets what is queued be written, then ends the store's threads.
     fn drop(&mut self) {
         self.queue = None;
+        self.shared.closing.store(true, Relaxed);
         let thread = self.writer.get_mut().map(Option::take).unwrap_or_default();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -202,17 +211,18 @@ impl Store for EmbeddedStore {
     async fn stats(&self) -> Result<StoreStats, StoreError> {
         self.off_thread(Shared::stats).await
     }
+
+    async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
+        let to = to.to_owned();
+        let picture = self.ask(Command::Picture).await?;
+        self.off_thread(move |shared| backup::write(&picture, &*shared.disk, &to).map_err(StoreError::from)).await
+    }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path, disk: &dyn Disk) -> Result<Lock, OpenError> {
     let failed = |source| OpenError::Io { path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let file = File::options().create(true).append(true).open(dir.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+    disk.make_dir(dir).map_err(failed)?;
+    disk.lock(dir).map_err(failed)?.ok_or_else(|| OpenError::Locked { path: dir.to_owned() })
 }
 
 #[cfg(test)]

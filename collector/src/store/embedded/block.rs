@@ -140,6 +140,11 @@ impl Block {
         Ok(())
     }
 
+    /// Its bytes.
+    pub(super) fn file(&self) -> &dyn ReadFile {
+        &*self.file
+    }
+
     /// The series whose chunks lie at an offset.
     pub(super) fn series_at(&self, offset: u64) -> Option<SeriesId> {
         let index = self.bounds.partition_point(|bound| *bound <= offset).checked_sub(1)?;

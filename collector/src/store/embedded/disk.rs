@@ -1,7 +1,7 @@
 //! The few things the engine asks of a file system, so that tests can make them fail.
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,16 @@ pub(super) trait Disk: Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes a directory and those above it, where they are missing.
+    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Gives a file a second name, on the same file system.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes a directory for one process, for as long as the lock lives; `None` when another has it.
+    fn lock(&self, dir: &Path) -> io::Result<Option<Lock>>;
 }
+
+/// Held for as long as a directory must not be opened again.
+pub(super) type Lock = Box<dyn Debug + Send + Sync>;
 
 /// A file that only grows.
 pub(super) trait AppendFile: Send {
@@ -93,6 +102,23 @@ impl Disk for RealDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().create(true).append(true).open(dir.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(source),
+        }
+    }
 }
 
 struct RealAppend {
@@ -125,5 +151,19 @@ impl ReadFile for RealRead {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buf, offset)
+    }
+}
+
+#[cfg(test)]
+impl ReadFile for Vec<u8> {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.as_slice().len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.get(from..).and_then(|rest| rest.get(..buf.len())).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
     }
 }

@@ -68,6 +68,11 @@ impl LabelIndex {
         self.all.len()
     }
 
+    /// Whether a number stands for a series.
+    pub(super) fn is_known(&self, id: SeriesId) -> bool {
+        self.series.get(id as usize).is_some_and(Option::is_some)
+    }
+
     /// The labels of a series; none for a number that is not in use.
     pub(super) fn labels(&self, id: SeriesId) -> Option<Labels> {
         let pairs = self.series.get(id as usize)?.as_deref()?;

@@ -1,13 +1,16 @@
 //! Opening: what is on disk becomes what is in memory, whatever state a crash left it in.
 
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::block::{Block, BlockName, TEMPORARY};
 use super::disk::{Disk, read_all};
-use super::journal::{self, Replay};
+use super::journal::{self, Condition, Record};
+use super::labels::SeriesId;
 use super::state::State;
 use super::{EmbeddedConfig, OpenError};
 
@@ -29,16 +32,14 @@ pub(super) struct Recovered {
 pub(super) fn recover(config: &EmbeddedConfig, disk: &dyn Disk) -> Result<Recovered, OpenError> {
     for dir in ["blocks", "journal"] {
         let path = config.path.join(dir);
-        std::fs::create_dir_all(&path).map_err(|source| OpenError::Io { path, source })?;
+        disk.make_dir(&path).map_err(|source| OpenError::Io { path, source })?;
     }
     let partition_ms = format(config, disk)?;
     let mut state = State::default();
     load_blocks(&config.path.join("blocks"), disk, &mut state)?;
     let segments = segments(&config.path.join("journal"), disk)?;
-    for (generation, path) in &segments {
-        let replay = journal::replay(disk, path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        take_up(&mut state, *generation, path, replay, partition_ms);
-    }
+    replay(&segments, disk, &mut state, partition_ms)?;
+    let segments: Vec<(u64, PathBuf)> = segments.into_iter().map(|(generation, path, _)| (generation, path)).collect();
     let sealed = state.blocks.iter().map(|block| block.name.generations.1).max().unwrap_or(0);
     let head_generations: Vec<u64> = segments.into_iter().map(|(generation, _)| generation).collect();
     let next_generation = head_generations.iter().copied().max().unwrap_or(0).max(sealed) + 1;
@@ -51,7 +52,8 @@ fn format(config: &EmbeddedConfig, disk: &dyn Disk) -> Result<i64, OpenError> {
     let path = config.path.join(FORMAT_FILE);
     let failed = |source| OpenError::Io { path: path.clone(), source };
     let empty = ["blocks", "journal"].iter().all(|dir| disk.list(&config.path.join(dir)).is_ok_and(|l| l.is_empty()));
-    if path.exists() || !empty {
+    let missing = disk.open(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if !missing || !empty {
         return partition_ms(&config.path, disk);
     }
     let millis = i64::try_from(config.partition.as_millis()).unwrap_or(i64::MAX).clamp(60_000, 366 * 86_400_000);
@@ -80,7 +82,7 @@ fn load_blocks(dir: &Path, disk: &dyn Disk, state: &mut State) -> Result<(), Ope
     let mut named: Vec<(BlockName, PathBuf)> = Vec::new();
     for (path, _) in files {
         if path.extension().is_some_and(|ending| ending == TEMPORARY) {
-            disk.remove(&path).map_err(|source| failed(&path, source))?;
+            remove_left_over(disk, &path);
         } else if let Some(name) = BlockName::parse(&path) {
             named.push((name, path));
         } else if path.extension().is_none_or(|ending| ending != "damaged") {
@@ -92,12 +94,19 @@ fn load_blocks(dir: &Path, disk: &dyn Disk, state: &mut State) -> Result<(), Ope
     for (name, path) in named {
         // A crash between writing a merged block and removing its parts leaves both.
         if names.iter().any(|other| *other != name && other.covers(name)) {
-            disk.remove(&path).map_err(|source| failed(&path, source))?;
+            remove_left_over(disk, &path);
         } else {
             load_block(disk, name, &path, state);
         }
     }
     Ok(())
+}
+
+/// What cannot be removed is passed over again at the next start.
+fn remove_left_over(disk: &dyn Disk, path: &Path) {
+    if let Err(source) = disk.remove(path) {
+        warn!(%source, path = %path.display(), "could not remove what a crash left");
+    }
 }
 
 fn load_block(disk: &dyn Disk, name: BlockName, path: &Path, state: &mut State) {
@@ -122,56 +131,127 @@ fn load_block(disk: &dyn Disk, name: BlockName, path: &Path, state: &mut State) 
     }
 }
 
-/// Journal segments by number.
-pub(super) fn segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+/// Journal segments by number, with their lengths.
+pub(super) fn segments(dir: &Path, disk: &dyn Disk) -> Result<Vec<(u64, PathBuf, u64)>, OpenError> {
     let files = disk.list(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
     let generation = |path: &Path| path.file_name()?.to_str()?.strip_suffix(".log")?.parse::<u64>().ok();
-    let mut segments: Vec<(u64, PathBuf)> =
-        files.into_iter().filter_map(|(path, _)| Some((generation(&path)?, path))).collect();
+    let mut segments: Vec<_> =
+        files.into_iter().filter_map(|(path, len)| Some((generation(&path)?, path, len))).collect();
     segments.sort();
     Ok(segments)
 }
 
-fn take_up(state: &mut State, generation: u64, path: &Path, replay: Replay, partition_ms: i64) {
-    for stretch in &replay.damaged {
-        note(
-            state,
-            format!(
-                "{}: bytes {} to {} are damaged; the samples in them are lost",
-                path.display(),
-                stretch.start,
-                stretch.end
-            ),
-        );
+/// Takes up the samples of all segments, record by record, and tells how far it is at each tenth.
+fn replay(
+    segments: &[(u64, PathBuf, u64)],
+    disk: &dyn Disk,
+    state: &mut State,
+    partition_ms: i64,
+) -> Result<(), OpenError> {
+    let total: u64 = segments.iter().map(|(.., len)| len).sum();
+    let mut progress = Progress { total, done: 0, tenths: 0 };
+    for (generation, path, len) in segments {
+        let failed = |source| OpenError::Io { path: path.clone(), source };
+        let file = disk.open(path).map_err(failed)?;
+        let mut taking = Taking::of(state, *generation, partition_ms);
+        let before = progress.done;
+        let condition = journal::replay(&*file, |end, record| {
+            taking.record(record);
+            progress.reached(before + end);
+        });
+        let outcome = taking.finish();
+        tell(state, path, &condition.map_err(failed)?, &outcome);
+        progress.reached(before + len);
     }
-    if replay.unfinished > 0 {
-        warn!(path = %path.display(), bytes = replay.unfinished, "left out an unfinished write at the end of the journal");
-    }
-    for (id, labels) in &replay.series {
-        if !state.index.define(*id, labels) {
-            note(state, format!("{}: series number {id} stands for two series", path.display()));
+    Ok(())
+}
+
+/// How much of the journal has been replayed.
+struct Progress {
+    total: u64,
+    done: u64,
+    tenths: u64,
+}
+
+impl Progress {
+    fn reached(&mut self, done: u64) {
+        self.done = done;
+        let tenths = (done * 10).checked_div(self.total).unwrap_or(10);
+        if tenths > self.tenths {
+            self.tenths = tenths;
+            info!(percent = tenths * 10, bytes = done, of = self.total, "replaying the journal");
         }
     }
-    let sealed: Vec<BlockName> = state.blocks.iter().map(|block| block.name).collect();
-    let mut nameless = 0u64;
-    for entry in replay.entries {
-        let partition = entry.at.saturating_sub(entry.at.rem_euclid(partition_ms));
-        let one = BlockName { partition, generations: (generation, generation) };
-        if sealed.iter().any(|block| block.covers(one)) {
-            continue;
+}
+
+/// A segment being taken up.
+struct Taking<'s> {
+    state: &'s mut State,
+    generation: u64,
+    partition_ms: i64,
+    /// Partitions whose blocks hold the segment's samples already.
+    sealed: Vec<i64>,
+    outcome: Taken,
+}
+
+/// What was odd about the samples of a segment.
+#[derive(Default)]
+struct Taken {
+    /// Samples whose series is named nowhere.
+    nameless: u64,
+    /// Numbers that stand for two series.
+    twice: Vec<SeriesId>,
+}
+
+impl<'s> Taking<'s> {
+    fn of(state: &'s mut State, generation: u64, partition_ms: i64) -> Self {
+        let covers = |name: BlockName| (name.generations.0..=name.generations.1).contains(&generation);
+        let names = state.blocks.iter().map(|block| block.name);
+        let sealed = names.filter(|name| covers(*name)).map(|name| name.partition).collect();
+        Self { state, generation, partition_ms, sealed, outcome: Taken::default() }
+    }
+
+    fn record(&mut self, record: Record) {
+        for (id, labels) in &record.series {
+            if !self.state.index.define(*id, labels) {
+                self.outcome.twice.push(*id);
+            }
         }
-        state.index.reserve(entry.id);
-        if state.index.labels(entry.id).is_some() {
-            state.head.push(entry.id, (entry.at, entry.bits));
-        } else {
-            nameless += 1;
+        for entry in record.entries {
+            let partition = entry.at.saturating_sub(entry.at.rem_euclid(self.partition_ms));
+            if self.sealed.contains(&partition) {
+                continue;
+            }
+            self.state.index.reserve(entry.id);
+            if self.state.index.is_known(entry.id) {
+                self.state.head.push(entry.id, (entry.at, entry.bits));
+            } else {
+                self.outcome.nameless += 1;
+            }
         }
     }
-    if nameless > 0 {
-        note(
-            state,
-            format!("{}: {nameless} samples are lost: the names of their series were in damaged bytes", path.display()),
-        );
+
+    fn finish(self) -> Taken {
+        debug!(segment = self.generation, unsealed = self.state.head.samples(), "replayed a segment of the journal");
+        self.outcome
+    }
+}
+
+fn tell(state: &mut State, path: &Path, condition: &Condition, taken: &Taken) {
+    let place = path.display();
+    for Range { start, end } in &condition.damaged {
+        note(state, format!("{place}: bytes {start} to {end} are damaged; the samples in them are lost"));
+    }
+    if condition.unfinished > 0 {
+        let bytes = condition.unfinished;
+        warn!(path = %place, bytes, "left out an unfinished write at the end of the journal");
+    }
+    for id in &taken.twice {
+        note(state, format!("{place}: series number {id} stands for two series"));
+    }
+    if taken.nameless > 0 {
+        let lost = taken.nameless;
+        note(state, format!("{place}: {lost} samples are lost: the names of their series were in damaged bytes"));
     }
 }
 

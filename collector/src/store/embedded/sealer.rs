@@ -1,10 +1,11 @@
-//! The thread that seals: unsealed samples become blocks, and the blocks of a partition are merged.
+//! The thread that seals: unsealed samples become blocks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use metrics::counter;
 use tracing::{debug, error};
 
 use super::Shared;
@@ -13,10 +14,8 @@ use super::chunk::Point;
 use super::head::Head;
 use super::labels::SeriesId;
 
-/// How long to wait before a seal that failed is tried again.
-const PAUSE: Duration = Duration::from_millis(500);
-/// A partition with this many blocks gets them merged into one.
-const BLOCKS_TO_MERGE: usize = 4;
+/// How long to wait before a seal that failed is tried again; tests have no time for it.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 /// Effort of pco, 0 to 12.
 pub(super) const LEVEL: usize = 8;
 /// Most samples in a chunk: what is decoded at once for a question about a moment, some ten microseconds' work.
@@ -30,26 +29,28 @@ pub(super) struct SealJob {
 
 pub(super) struct Sealer {
     shared: Arc<Shared>,
+    merge: SyncSender<()>,
 }
 
 impl Sealer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    /// A sealer that tells `merge` whenever there are new blocks.
+    pub(super) fn new(shared: Arc<Shared>, merge: SyncSender<()>) -> Self {
+        Self { shared, merge }
     }
 
     /// Works until the writer is gone. A failing disk is tried again and again: the samples are safe in the journal.
     pub(super) fn run(&self, jobs: &Receiver<SealJob>) {
         while let Ok(job) = jobs.recv() {
             while let Err(source) = self.seal(&job) {
+                counter!("bellwether_store_seal_failures_total").increment(1);
                 error!(source = &source as &dyn std::error::Error, "could not seal samples; they stay in the journal");
                 match jobs.recv_timeout(PAUSE) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
-            if let Err(source) = self.merge_partitions() {
-                error!(source = &source as &dyn std::error::Error, "could not merge blocks; they stay as they are");
-            }
+            // A merge that is under way looks at all blocks again before it ends.
+            let _ = self.merge.try_send(());
         }
     }
 
@@ -67,6 +68,7 @@ impl Sealer {
                 error!(%source, path = %path.display(), "could not remove a sealed journal segment");
             }
         }
+        counter!("bellwether_store_sealed_samples_total").increment(job.head.samples());
         debug!(samples = job.head.samples(), series = job.head.active(), "sealed samples");
         Ok(())
     }
@@ -131,55 +133,5 @@ impl Sealer {
         state.blocks.extend(blocks);
         state.blocks.sort_by_key(|block| (block.name.partition, block.name.generations));
         state.frozen = None;
-    }
-
-    fn merge_partitions(&self) -> Result<(), BlockError> {
-        let blocks = self.shared.read().blocks.clone();
-        for partition in blocks.chunk_by(|a, b| a.name.partition == b.name.partition) {
-            if partition.len() >= BLOCKS_TO_MERGE {
-                self.merge(partition)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Merges the blocks of one partition, series by series.
-    fn merge(&self, parts: &[Arc<Block>]) -> Result<(), BlockError> {
-        let names = || parts.iter().map(|part| part.name.generations);
-        let generations = (names().map(|g| g.0).min().unwrap_or(0), names().map(|g| g.1).max().unwrap_or(0));
-        let name = BlockName { partition: parts[0].name.partition, generations };
-        let path = self.shared.blocks_dir().join(name.file());
-        let failed = |source| BlockError::Io { path: path.clone(), source };
-        let ids = parts.iter().fold(roaring::RoaringBitmap::new(), |all, part| all | &part.ids);
-        let labels = ids.iter().map(|id| (id, self.shared.read().index.labels(id).unwrap_or_default()));
-        let mut writer =
-            BlockWriter::start(&*self.shared.disk, &self.shared.blocks_dir(), name, labels).map_err(failed)?;
-        for id in &ids {
-            writer.joined(id, parts, POINTS_PER_CHUNK, LEVEL)?;
-        }
-        let path = writer.finish().map_err(failed)?;
-        let merged = Arc::new(Block::open(&*self.shared.disk, &path, name)?);
-        self.replace(parts, merged);
-        Ok(())
-    }
-
-    /// Puts the merged block in the place of its parts, unless retention has dropped them meanwhile.
-    fn replace(&self, parts: &[Arc<Block>], merged: Arc<Block>) {
-        let is_part = |block: &Arc<Block>| parts.iter().any(|part| part.path == block.path);
-        let mut state = self.shared.write();
-        let superfluous: Vec<_> = if state.blocks.iter().filter(|block| is_part(block)).count() == parts.len() {
-            state.blocks.retain(|block| !is_part(block));
-            state.blocks.push(merged);
-            state.blocks.sort_by_key(|block| (block.name.partition, block.name.generations));
-            parts.iter().map(|part| part.path.clone()).collect()
-        } else {
-            vec![merged.path.clone()]
-        };
-        drop(state);
-        for path in superfluous {
-            if let Err(source) = self.shared.disk.remove(&path) {
-                error!(%source, path = %path.display(), "could not remove a merged block");
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The embedded store as a whole: the laws, the oracle, restarts, sealing.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bellwether_models::series::{Sample, stale_marker};
@@ -10,8 +11,11 @@ use super::*;
 use crate::store::memory::MemoryStore;
 use crate::store::{Batch, laws};
 
+mod backups;
+mod crashes;
 mod damage;
 mod faults;
+mod sim_disk;
 
 /// A store in a directory of its own, gone when dropped.
 struct Scratch {

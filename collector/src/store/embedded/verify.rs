@@ -1,6 +1,6 @@
 //! Looking for damage, byte by byte, and putting what is whole back in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::block::{Block, BlockName, BlockWriter, Piece, walk};
 use super::chunk::{self, Point};
 use super::disk::{Disk, RealDisk, read_all};
 use super::head::merge;
-use super::journal::{self, HEADER, Replay};
+use super::journal::{self, Condition, HEADER};
 use super::labels::SeriesId;
 use super::recover;
 use super::sealer::{LEVEL, POINTS_PER_CHUNK};
@@ -99,7 +99,7 @@ pub fn repair(path: &Path) -> Result<VerifyReport, OpenError> {
 
 fn inspect(path: &Path, repair: bool) -> Result<VerifyReport, OpenError> {
     let partition_ms = recover::partition_ms(path, &RealDisk)?;
-    let _lock = lock(path)?;
+    let _lock = lock(path, &RealDisk)?;
     let blocks: Vec<(PathBuf, BlockName)> = listed(&path.join("blocks"))?
         .into_iter()
         .filter_map(|path| BlockName::parse(&path).map(|name| (path, name)))
@@ -118,14 +118,13 @@ fn inspect(path: &Path, repair: bool) -> Result<VerifyReport, OpenError> {
         }
         report.damages.extend(damages);
     }
-    for (_, file) in &segments {
-        let bytes = read(file).map_err(|source| failed(file, source))?;
-        let replay = journal::parse(&bytes);
+    for (_, file, _) in &segments {
+        let found = Records::read(file, &known).map_err(|source| failed(file, source))?;
         report.files += 1;
-        report.journal_samples += replay.entries.len() as u64;
-        let damages = segment_damages(file, &replay, bytes.len(), &known);
+        report.journal_samples += found.samples;
+        let damages = found.damages(file, &known);
         if repair && !damages.is_empty() {
-            rewrite_segment(file, &bytes, &replay).map_err(|source| failed(file, source))?;
+            rewrite_segment(file, &found.condition).map_err(|source| failed(file, source))?;
         }
         report.damages.extend(damages);
     }
@@ -148,13 +147,15 @@ fn listed(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
 type Known = HashMap<SeriesId, Labels>;
 
 /// The labels of all series, as far as any file still tells them.
-fn known_labels(blocks: &[(PathBuf, BlockName)], segments: &[(u64, PathBuf)]) -> Result<Known, OpenError> {
+fn known_labels(blocks: &[(PathBuf, BlockName)], segments: &[(u64, PathBuf, u64)]) -> Result<Known, OpenError> {
     let mut known = Known::new();
     for (file, name) in blocks {
         known.extend(Found::read(file, *name).map_err(|source| failed(file, source))?.labels);
     }
-    for (_, file) in segments {
-        known.extend(journal::parse(&read(file).map_err(|source| failed(file, source))?).series);
+    for (_, file, _) in segments {
+        let opened = RealDisk.open(file).map_err(|source| failed(file, source))?;
+        let replayed = journal::replay(&*opened, |_, record| known.extend(record.series));
+        replayed.map_err(|source| failed(file, source))?;
     }
     Ok(known)
 }
@@ -281,40 +282,54 @@ fn named(id: SeriesId, known: &Known) -> String {
     known.get(&id).map_or_else(|| format!("series number {id}, whose labels are lost"), Labels::to_string)
 }
 
-fn segment_damages(file: &Path, replay: &Replay, len: usize, known: &Known) -> Vec<Damage> {
-    let damage = |offset: usize, part, series, outcome| Damage {
-        file: file.to_owned(),
-        offset: offset as u64,
-        part,
-        series,
-        range: None,
-        outcome,
-    };
-    let mut damages = Vec::new();
-    if replay.headless {
-        damages.push(damage(0, "the header of the journal", None, REBUILT));
+/// What can be read of a journal segment.
+struct Records {
+    samples: u64,
+    nameless: BTreeSet<SeriesId>,
+    condition: Condition,
+}
+
+impl Records {
+    fn read(file: &Path, known: &Known) -> io::Result<Self> {
+        let (mut samples, mut nameless) = (0, BTreeSet::new());
+        let condition = journal::replay(&*RealDisk.open(file)?, |_, record| {
+            samples += record.entries.len() as u64;
+            nameless.extend(record.entries.iter().map(|entry| entry.id).filter(|id| !known.contains_key(id)));
+        })?;
+        Ok(Self { samples, nameless, condition })
     }
-    let records = replay.damaged.iter().filter(|stretch| !replay.headless || stretch.end > HEADER.len());
-    damages.extend(records.map(|stretch| damage(stretch.start, "a journal record", None, LOST)));
-    if replay.unfinished > 0 {
-        damages.push(damage(len - replay.unfinished, "the end of the journal", None, UNFINISHED));
+
+    fn damages(&self, file: &Path, known: &Known) -> Vec<Damage> {
+        let damage = |offset, part, series, outcome| Damage {
+            file: file.to_owned(),
+            offset,
+            part,
+            series,
+            range: None,
+            outcome,
+        };
+        let Condition { len, damaged, unfinished, headless } = &self.condition;
+        let mut damages = Vec::new();
+        if *headless {
+            damages.push(damage(0, "the header of the journal", None, REBUILT));
+        }
+        let records = damaged.iter().filter(|stretch| !headless || stretch.end > HEADER.len() as u64);
+        damages.extend(records.map(|stretch| damage(stretch.start, "a journal record", None, LOST)));
+        if *unfinished > 0 {
+            damages.push(damage(len - unfinished, "the end of the journal", None, UNFINISHED));
+        }
+        let named = |id: &SeriesId| damage(0, "the samples in later records", Some(named(*id, known)), LOST);
+        damages.extend(self.nameless.iter().map(named));
+        damages
     }
-    let mut nameless: Vec<SeriesId> =
-        replay.entries.iter().map(|e| e.id).filter(|id| !known.contains_key(id)).collect();
-    nameless.sort_unstable();
-    nameless.dedup();
-    damages
-        .extend(nameless.into_iter().map(|id| damage(0, "the samples in later records", Some(named(id, known)), LOST)));
-    damages
 }
 
 /// Writes a journal segment anew without its damaged bytes.
-fn rewrite_segment(file: &Path, bytes: &[u8], replay: &Replay) -> io::Result<()> {
+fn rewrite_segment(file: &Path, condition: &Condition) -> io::Result<()> {
     set_aside(file)?;
     let temporary = file.with_extension(super::block::TEMPORARY);
     let mut anew = RealDisk.create(&temporary)?;
-    anew.append(&journal::without_damage(bytes, replay))?;
-    anew.sync()?;
+    journal::copy_good(&*RealDisk.open(file)?, condition, &mut *anew)?;
     RealDisk.rename(&temporary, file)
 }
 

@@ -5,14 +5,18 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 use bellwether_models::series::Timestamp;
+use metrics::{counter, gauge};
 use roaring::RoaringBitmap;
 use tokio::sync::oneshot;
 use tracing::error;
 
 use super::Shared;
+use super::backup::Picture;
 use super::chunk::Point;
 use super::journal::{Entry, Segment};
 use super::labels::SeriesId;
+use super::merger::Merger;
+use super::recover::FORMAT_FILE;
 use super::sealer::{SealJob, Sealer};
 use super::state::{Newest, State, unavailable};
 use crate::store::{Appended, Batch, SampleRefusal, StoreError};
@@ -32,6 +36,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Command {
     Append(Batch, Reply<Appended>),
     Retain(Timestamp, Reply<()>),
+    Picture(Reply<Picture>),
 }
 
 /// One sample of a group of batches.
@@ -56,17 +61,33 @@ pub(super) struct Writer {
     next_generation: u64,
     /// Journal segments whose samples are in the head.
     head_generations: Vec<u64>,
+    /// Journal segments whose samples are being sealed, or were the last to be.
+    sealing_generations: Vec<u64>,
     seal: Option<SyncSender<SealJob>>,
-    sealer: Option<JoinHandle<()>>,
+    threads: [Option<JoinHandle<()>>; 2],
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.inspect_err(|source| error!(%source, name, "could not start a thread of the store")).ok()
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, head_generations: Vec<u64>, next_generation: u64) -> Self {
         let (seal, jobs) = sync_channel(1);
-        let sealer = Sealer::new(shared.clone());
-        let spawned = std::thread::Builder::new().name("store-sealer".to_owned()).spawn(move || sealer.run(&jobs));
-        let sealer = spawned.inspect_err(|source| error!(%source, "could not start the sealing thread")).ok();
-        Self { shared, segment: None, next_generation, head_generations, seal: Some(seal), sealer }
+        let (merge, news) = sync_channel(1);
+        let (merger, sealer) = (Merger::new(shared.clone()), Sealer::new(shared.clone(), merge));
+        let threads =
+            [start("store-merger", move || merger.run(&news)), start("store-sealer", move || sealer.run(&jobs))];
+        Self {
+            shared,
+            segment: None,
+            next_generation,
+            head_generations,
+            sealing_generations: Vec::new(),
+            seal: Some(seal),
+            threads,
+        }
     }
 
     /// Works until the store is dropped.
@@ -76,11 +97,12 @@ impl Writer {
             match command {
                 Command::Append(batch, reply) => waiting = self.append_group(commands, batch, reply),
                 Command::Retain(now, reply) => drop(reply.send(self.retain(now))),
+                Command::Picture(reply) => drop(reply.send(self.picture())),
             }
         }
         self.seal = None;
-        if let Some(sealer) = self.sealer.take() {
-            let _ = sealer.join();
+        for thread in self.threads.iter_mut().filter_map(Option::take).rev() {
+            let _ = thread.join();
         }
     }
 
@@ -182,6 +204,7 @@ impl Writer {
         let state = self.shared.read();
         let written = segment.append(accepted, |id| state.index.labels(id));
         if let Err(source) = &written {
+            counter!("bellwether_store_journal_failures_total").increment(1);
             error!(%source, "could not write to the journal; nothing of these batches is acknowledged");
             drop(state);
             self.segment = None;
@@ -204,8 +227,9 @@ impl Writer {
 
     fn overfull(&self) -> bool {
         let state = self.shared.read();
-        let frozen = state.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
-        state.head.bytes() + frozen > self.shared.config.memory_bytes
+        let unsealed = state.head.bytes() + state.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
+        gauge!("bellwether_store_unsealed_bytes").set(unsealed as f64);
+        unsealed > self.shared.config.memory_bytes
     }
 
     /// Hands the head to the sealer when it has grown enough and the sealer is free.
@@ -218,7 +242,8 @@ impl Writer {
         state.frozen = Some(head.clone());
         drop(state);
         self.segment = None;
-        let job = SealJob { head, generations: std::mem::take(&mut self.head_generations) };
+        self.sealing_generations = std::mem::take(&mut self.head_generations);
+        let job = SealJob { head, generations: self.sealing_generations.clone() };
         if self.seal.as_ref().is_none_or(|seal| seal.send(job).is_err()) {
             error!("the sealing thread is gone; samples stay in the journal");
         }
@@ -230,6 +255,22 @@ impl Writer {
         state.head.samples() >= enough
             || state.head.bytes() >= self.shared.config.memory_bytes / 2
             || self.segment.as_ref().is_some_and(|segment| segment.len() >= LONGEST_SEGMENT)
+    }
+
+    /// All files that hold what was acknowledged so far. Later batches go to another segment, so that these stay as they
+    /// are. Segments are opened before blocks are listed: one that is gone by then was sealed into these.
+    fn picture(&mut self) -> Result<Picture, StoreError> {
+        self.segment = None;
+        let shared = &self.shared;
+        let mut files = vec![shared.config.path.join(FORMAT_FILE)];
+        files.extend(self.sealing_generations.iter().chain(&self.head_generations).map(|n| shared.segment_path(*n)));
+        let mut picture = Picture::new(&shared.config.path);
+        for path in files {
+            picture.open(&*shared.disk, path)?;
+        }
+        let blocks = shared.read().blocks.clone();
+        picture.blocks(blocks);
+        Ok(picture)
     }
 
     fn retain(&mut self, now: Timestamp) -> Result<(), StoreError> {

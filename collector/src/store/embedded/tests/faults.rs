@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::super::disk::{AppendFile, Disk, ReadFile, RealDisk};
+use super::super::disk::{AppendFile, Disk, Lock, ReadFile, RealDisk};
 use super::*;
 
 /// What goes wrong.
@@ -61,6 +61,15 @@ impl Disk for FaultyDisk {
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.sync_dir(dir)
+    }
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.make_dir(dir)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.writable().and_then(|()| RealDisk.link(from, to))
+    }
+    fn lock(&self, dir: &Path) -> io::Result<Option<Lock>> {
+        RealDisk.lock(dir)
     }
 }
 
@@ -173,5 +182,39 @@ async fn a_disk_that_cannot_even_be_cut_back_does_not_contradict_what_is_acknowl
 async fn a_file_system_that_turns_read_only_refuses_and_resumes() {
     for sealing in [false, true] {
         weather(|faults| faults.read_only.store(true, Relaxed), sealing).await;
+    }
+}
+
+/// A disk where no file can have a second name.
+#[derive(Debug)]
+pub(super) struct Unlinkable;
+
+impl Disk for Unlinkable {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        RealDisk.create(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        RealDisk.open(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+        RealDisk.list(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.make_dir(dir)
+    }
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::CrossesDevices.into())
+    }
+    fn lock(&self, dir: &Path) -> io::Result<Option<Lock>> {
+        RealDisk.lock(dir)
     }
 }
