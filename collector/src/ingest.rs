@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use bellwether_models::series::{Labels, Timestamp};
 use metrics::{counter, gauge};
 
-use crate::store::{Appended, Batch, SampleRefusal, SharedStore, StoreError};
+use crate::store::{Appended, Batch, SampleRefusal, SharedStore, StoreError, TimeRange};
 
 mod active;
 mod admit;
@@ -241,6 +241,52 @@ impl Ingest {
         Ok(receipt)
     }
 
+    /// As [`Ingest::append`], for samples that nobody will send again: while the store does not take them they are held
+    /// and tried anew, for `patience` at most.
+    ///
+    /// # Errors
+    /// [`IngestError`] when `patience` is over; the samples are counted in `bellwether_ingest_samples_lost_total{origin}`.
+    pub async fn append_patiently(
+        &self,
+        origin: &str,
+        batch: Batch,
+        patience: Duration,
+    ) -> Result<Receipt, IngestError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let error = match self.append(origin, batch.clone()).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(error) => error,
+            };
+            if tokio::time::Instant::now() + pause > deadline {
+                let samples = batch.iter().map(|series| series.samples.len() as u64).sum();
+                counter!("bellwether_ingest_samples_lost_total", "origin" => origin.to_owned()).increment(samples);
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Counts in the series that the store has had samples of of late, so that limits hold across a restart. One that does
+    /// not come again within an eighth of `active_for` is counted out. Gives how many there are.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot say.
+    pub async fn restore(&self) -> Result<usize, StoreError> {
+        let (now, active_for) = (self.now(), self.0.config.active_for);
+        let from = if active_for.is_zero() { Timestamp::MIN } else { now - active_for };
+        let series = self.0.store.series(&[], TimeRange { from, to: Timestamp::MAX }).await?;
+        let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
+        for labels in &series {
+            let fingerprint = active.fingerprint(labels);
+            active.restore(fingerprint, now - active_for * 7 / 8);
+        }
+        gauge!("bellwether_ingest_active_series").set(active.len() as f64);
+        Ok(series.len())
+    }
+
     /// Counts samples that a source itself could not pass on.
     pub fn count_refused(&self, origin: &str, refusal: Refusal, samples: u64) {
         let labels = [("origin", origin.to_owned()), ("reason", refusal.name().to_owned())];
@@ -279,6 +325,10 @@ impl Ingest {
 /// Asked of a sender that came while the door was full.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Between two tries of a batch that is held.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// Bytes reserved for a batch, given back on drop.
 struct Room<'a> {
     in_flight: &'a AtomicU64,
@@ -298,3 +348,6 @@ fn failed(origin: &str, source: StoreError) -> IngestError {
         source => IngestError::Store { origin: origin.to_owned(), source },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ struct Seen {
     origin: usize,
 }
 
+/// Stands for the origin of a series that was active before the restart and has not been brought again yet.
+const NOT_YET: usize = usize::MAX;
+
 impl ActiveSeries {
     /// Number of series alive.
     pub(super) fn len(&self) -> usize {
@@ -47,15 +50,20 @@ impl ActiveSeries {
         self.hasher.hash_one(labels)
     }
 
-    /// Notes that the series has samples now; false when it is not alive.
-    pub(super) fn touch(&mut self, fingerprint: u64, now: Timestamp) -> bool {
-        match self.seen.get_mut(&fingerprint) {
-            Some(seen) => {
-                seen.at = now;
-                true
-            }
-            None => false,
+    /// Notes that the series has samples from `origin` now; false when it is not alive.
+    pub(super) fn touch(&mut self, fingerprint: u64, origin: usize, now: Timestamp) -> bool {
+        let Some(seen) = self.seen.get_mut(&fingerprint) else { return false };
+        seen.at = now;
+        if seen.origin == NOT_YET {
+            seen.origin = origin;
+            self.alive[origin] += 1;
         }
+        true
+    }
+
+    /// Counts in a series that was active before a restart.
+    pub(super) fn restore(&mut self, fingerprint: u64, at: Timestamp) {
+        self.seen.entry(fingerprint).or_insert(Seen { at, origin: NOT_YET });
     }
 
     /// Counts a series in.
@@ -67,8 +75,9 @@ impl ActiveSeries {
 
     /// Counts a series out: it ended.
     pub(super) fn remove(&mut self, fingerprint: u64) {
-        if let Some(seen) = self.seen.remove(&fingerprint) {
-            self.alive[seen.origin] -= 1;
+        let gone = self.seen.remove(&fingerprint);
+        if let Some(alive) = gone.and_then(|seen| self.alive.get_mut(seen.origin)) {
+            *alive -= 1;
         }
     }
 
@@ -81,7 +90,9 @@ impl ActiveSeries {
         let alive = &mut self.alive;
         self.seen.retain(|_, seen| {
             let keep = now.since(seen.at) < active_for;
-            alive[seen.origin] -= usize::from(!keep);
+            if let Some(alive) = alive.get_mut(seen.origin) {
+                *alive -= usize::from(!keep);
+            }
             keep
         });
         self.swept = Some(now);
@@ -100,11 +111,27 @@ mod tests {
         active.sweep(start, hour);
         active.insert(1, origin, start);
         active.insert(2, origin, start);
-        active.touch(2, start + hour / 2);
+        active.touch(2, origin, start + hour / 2);
 
         active.sweep(start + hour, hour);
 
         assert_eq!((active.len(), active.of_origin(origin)), (1, 1));
-        assert!(active.touch(2, start + hour) && !active.touch(1, start + hour));
+        assert!(active.touch(2, origin, start + hour) && !active.touch(1, origin, start + hour));
+    }
+
+    #[test]
+    fn a_series_from_before_the_restart_counts_and_belongs_to_whom_brings_it_again() {
+        let mut active = ActiveSeries::default();
+        let (hour, start) = (Duration::from_secs(3600), Timestamp::from_secs(1_000_000));
+        active.restore(1, start);
+        active.restore(2, start);
+        let origin = active.origin("test");
+        assert_eq!((active.len(), active.of_origin(origin)), (2, 0));
+
+        assert!(active.touch(1, origin, start + hour / 2));
+        active.sweep(start + hour, hour);
+        assert_eq!((active.len(), active.of_origin(origin)), (1, 1));
+        active.remove(1);
+        assert_eq!((active.len(), active.of_origin(origin)), (0, 0));
     }
 }

@@ -65,7 +65,7 @@ fn admit_series(
 ) -> bool {
     let fingerprint = active.fingerprint(&series.labels);
     let ends = series.samples.iter().max_by_key(|sample| sample.at).is_some_and(|last| is_stale(last.value));
-    let known = active.touch(fingerprint, now);
+    let known = active.touch(fingerprint, origin, now);
     if !known && let Err((refusal, detail)) = check_new(config, active, origin, &series.labels) {
         receipt.refuse(refusal, &series.labels, series.samples.len() as u64, || detail);
         return false;

@@ -64,7 +64,8 @@ pub async fn run(config: HostConfig, ingest: Ingest) {
         ticks.tick().await;
         let mut batch = observe(&config, &ingest).await;
         mark_vanished(&mut batch, &mut shown);
-        if let Err(error) = ingest.append(ORIGIN, batch).await {
+        let patience = ticks.period().mul_f64(0.9);
+        if let Err(error) = ingest.append_patiently(ORIGIN, batch, patience).await {
             warn!(error = &error as &dyn std::error::Error, "samples of this machine were not kept");
         }
     }

@@ -39,6 +39,9 @@ use target::Target;
 /// Longest time between two looks at the target files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How long the end of a series is held when the store does not take it.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(1);
+
 /// Whether a target answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -325,7 +328,7 @@ async fn end_loops(loops: Vec<Running>, ingest: &Ingest) {
     for running in loops {
         let (job, labels) = (running.plan.job.clone(), running.plan.target.labels.clone());
         let mut known = running.halt().await;
-        append(ingest, &job, known.end_all(&labels, ingest.now())).await;
+        append(ingest, &job, known.end_all(&labels, ingest.now()), PATIENCE_AT_THE_END).await;
     }
 }
 
@@ -389,7 +392,9 @@ async fn scrape(plan: &Plan, known: &mut Known, ingest: &Ingest, status: &Mutex<
     };
     batch.extend(known.report(labels, at, report));
     tell(plan, status, at, report, failure.as_deref());
-    append(ingest, &plan.job, batch).await;
+    // What is not kept by the next scrape makes room for it.
+    let patience = plan.target.interval.saturating_sub(started.elapsed()).mul_f64(0.9);
+    append(ingest, &plan.job, batch, patience).await;
 }
 
 fn tell(plan: &Plan, status: &Mutex<TargetStatus>, at: Timestamp, report: Report, failure: Option<&ScrapeFailure>) {
@@ -408,12 +413,12 @@ fn tell(plan: &Plan, status: &Mutex<TargetStatus>, at: Timestamp, report: Report
     status.last_error = failure.map(ToString::to_string);
 }
 
-async fn append(ingest: &Ingest, job: &Job, batch: Batch) {
+async fn append(ingest: &Ingest, job: &Job, batch: Batch, patience: Duration) {
     if batch.is_empty() {
         return;
     }
     let origin = format!("scrape:{}", job.config.job_name);
-    if let Err(error) = ingest.append(&origin, batch).await {
+    if let Err(error) = ingest.append_patiently(&origin, batch, patience).await {
         warn!(job = job.config.job_name, error = &error as &dyn std::error::Error, "scraped samples were not kept");
     }
 }
