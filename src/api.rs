@@ -19,6 +19,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::config::Config;
 use crate::pipeline::Pipeline;
 
+pub mod backup;
 pub mod chart;
 mod overview;
 pub mod page;
@@ -63,6 +64,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
     let mut guarded = bellwether_collector::source::push::router_with(pipeline.ingest.clone(), config.push.clone())
         .merge(bellwether_collector::source::changes::reader(pipeline.store.clone(), pipeline.ingest.clone()))
         .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
+        .merge(backup::router(pipeline.store.clone(), config.store.embedded.backup_root.clone()))
         .merge(system::router(faces.clone()))
         .merge(records::router(faces.clone()))
         .merge(people::router(faces.clone()))

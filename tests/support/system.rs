@@ -20,11 +20,17 @@ pub struct System {
 impl System {
     /// Starts the system in `folder` with this configuration (server and store are added) and waits until it is ready.
     pub async fn start(folder: &Path, config: &str, client: &reqwest::Client) -> Self {
+        Self::start_storing(folder, "", config, client).await
+    }
+
+    /// As [`System::start`], with further settings of the embedded store, each after a comma.
+    pub async fn start_storing(folder: &Path, settings: &str, config: &str, client: &reqwest::Client) -> Self {
         let port = free_port();
         let path = folder.join("bellwether.yaml");
         let store = folder.join("data");
-        let text =
-            format!("server: {{ listen: '127.0.0.1:{port}' }}\nstore: {{ embedded: {{ path: {store:?} }} }}\n{config}");
+        let text = format!(
+            "server: {{ listen: '127.0.0.1:{port}' }}\nstore: {{ embedded: {{ path: {store:?}{settings} }} }}\n{config}"
+        );
         std::fs::write(&path, text).expect("a configuration");
         let log = folder.join("log");
         let output = File::create(&log).expect("a log");

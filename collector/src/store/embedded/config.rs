@@ -38,6 +38,9 @@ pub struct EmbeddedConfig {
     /// Samples per series, on average, that gather in memory before they are sealed. More make smaller files and a longer
     /// start after a crash, and take more memory. Default 120 (half an hour at 15 s).
     pub samples_per_chunk: u32,
+    /// The directory under which a running server may put backups; one on the same file system takes no room. Default
+    /// none: a running server makes no backups.
+    pub backup_root: Option<PathBuf>,
 }
 
 impl Default for EmbeddedConfig {
@@ -51,6 +54,7 @@ impl Default for EmbeddedConfig {
             queue: 256,
             memory_bytes: 512 << 20,
             samples_per_chunk: 120,
+            backup_root: None,
         }
     }
 }
