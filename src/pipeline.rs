@@ -14,6 +14,7 @@ use bellwether_models::series::{Labels, Sample, Timestamp};
 use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::service::View;
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::config::Config;
 
@@ -45,7 +46,11 @@ impl Pipeline {
         let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(embedded)).await?;
         let store: SharedStore = Arc::new(opened.context("could not open the store")?);
         std::fs::create_dir_all(&state).with_context(|| format!("could not create {}", state.display()))?;
-        Self::over(store, config, clock, Some(&state)).await
+        let pipeline = Self::over(store, config, clock, Some(&state)).await?;
+        if let Err(error) = pipeline.ingest.restore().await {
+            warn!(error = &error as &dyn std::error::Error, "which series were active is not known; limits count anew");
+        }
+        Ok(pipeline)
     }
 
     /// As [`Pipeline::open`], over a store that is open already.

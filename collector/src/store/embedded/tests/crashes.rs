@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::sim_disk::{SimDisk, Weather, next};
 use super::*;
 
-const CRASHES: u64 = 10_000;
+const CRASHES: u64 = 2_000;
 /// After so many crashes a new store is begun.
-const CRASHES_PER_STORE: u64 = 40;
+const CRASHES_PER_STORE: u64 = 12;
 const SERIES: u64 = 12;
 
 /// What was said of a sample: the value acknowledged, and those sent without an answer.
@@ -141,7 +141,7 @@ fn crash(stores: Range<u64>) -> u64 {
         let config = EmbeddedConfig {
             path: PathBuf::from("/simulated"),
             memory_bytes: 6000,
-            partition: Duration::from_secs(600),
+            partition: Duration::from_secs(3600),
             retention: Duration::ZERO,
             ..EmbeddedConfig::default()
         };
