@@ -28,9 +28,13 @@ check: $(DENY) ## Formatting, lints, licences and duplicate crates
 audit: $(DENY) ## Known vulnerabilities of dependencies (needs a network)
 	$(DENY) --all-features --locked check advisories
 
+torture: ## Ten thousand power cuts on a simulated disk, two hundred kills of the real process (about ten minutes)
+	BELLWETHER_CRASHES=10000 cargo test --locked -p bellwether-collector --lib crashes
+	BELLWETHER_KILLS=200 cargo test --locked --test recovery
+
 bench: bench-ingest bench-query ## Measure ourselves beside the peers (minutes; see docs/explanation)
 
-bench-ingest: ## Ingest beside the real Prometheus: samples per core and second, memory, bytes per sample
+bench-ingest: ## Ingest and queries beside the real Prometheus and VictoriaMetrics, one core each: a table (about ten minutes)
 	benches/ingest/run.sh
 
 bench-query: ## Queries beside the real Prometheus and VictoriaMetrics
@@ -41,4 +45,4 @@ $(DENY): scripts/tools.txt
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
 	@touch $(DENY)
 
-.PHONY: help demo test notebooks-test peers check audit bench bench-ingest bench-query
+.PHONY: help demo test notebooks-test peers check audit torture bench bench-ingest bench-query
