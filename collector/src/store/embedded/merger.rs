@@ -1,6 +1,7 @@
 //! The thread that merges: adjacent small blocks of a partition become one, whose chunks are longer and take fewer bytes a
 //! sample. Neither writing nor sealing waits for it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,29 +33,32 @@ impl Merger {
     /// Looks for blocks to merge whenever there are new ones, until the sealer is gone.
     pub(super) fn run(&self, news: &Receiver<()>) {
         while let Ok(()) = news.recv() {
-            if let Err(source) = self.merge_all() {
-                counter!("bellwether_store_merge_failures_total").increment(1);
-                error!(source = &source as &dyn std::error::Error, "could not merge blocks; they stay as they are");
-            }
+            self.merge_all();
         }
     }
 
-    fn merge_all(&self) -> Result<(), BlockError> {
-        while let Some(parts) = self.due() {
-            if self.merge(&parts)?.is_none() {
-                break;
+    /// Merges what is worth it. A partition that fails is passed over until there is news again.
+    fn merge_all(&self) {
+        let mut failed = BTreeSet::new();
+        while let Some(parts) = self.due(&failed).filter(|_| !self.shared.closing.load(Relaxed)) {
+            if let Err(source) = self.merge(&parts) {
+                counter!("bellwether_store_merge_failures_total").increment(1);
+                error!(source = &source as &dyn std::error::Error, "could not merge blocks; they stay as they are");
+                failed.insert(parts[0].name.partition);
             }
         }
-        Ok(())
     }
 
     /// The first blocks worth merging, those of one partition side by side.
-    fn due(&self) -> Option<Vec<Arc<Block>>> {
+    fn due(&self, failed: &BTreeSet<i64>) -> Option<Vec<Arc<Block>>> {
         let state = self.shared.read();
         let newest = |blocks: &[Arc<Block>]| blocks.iter().map(|block| block.name.generations.1).max().unwrap_or(0);
         let present = newest(&state.blocks);
         let mut partitions = state.blocks.chunk_by(|a, b| a.name.partition == b.name.partition);
         partitions.find_map(|blocks| {
+            if failed.contains(&blocks[0].name.partition) {
+                return None;
+            }
             if blocks.len() > 1 && present - newest(blocks) >= SEGMENTS_TO_REST {
                 return Some(blocks.to_vec());
             }
@@ -63,8 +67,8 @@ impl Merger {
         })
     }
 
-    /// Merges adjacent blocks of one partition, series by series. Gives nothing when the store is closing.
-    fn merge(&self, parts: &[Arc<Block>]) -> Result<Option<()>, BlockError> {
+    /// Merges adjacent blocks of one partition, series by series; stops where it is when the store is closing.
+    fn merge(&self, parts: &[Arc<Block>]) -> Result<(), BlockError> {
         let names = || parts.iter().map(|part| part.name.generations);
         let generations = (names().map(|g| g.0).min().unwrap_or(0), names().map(|g| g.1).max().unwrap_or(0));
         let name = BlockName { partition: parts[0].name.partition, generations };
@@ -76,7 +80,7 @@ impl Merger {
             BlockWriter::start(&*self.shared.disk, &self.shared.blocks_dir(), name, labels).map_err(failed)?;
         for id in &ids {
             if self.shared.closing.load(Relaxed) {
-                return Ok(None);
+                return Ok(());
             }
             writer.joined(id, parts, POINTS_PER_CHUNK, LEVEL)?;
         }
@@ -85,7 +89,7 @@ impl Merger {
         counter!("bellwether_store_merges_total").increment(1);
         debug!(blocks = parts.len(), samples = merged.samples, bytes = merged.bytes, "merged blocks");
         self.replace(parts, merged);
-        Ok(Some(()))
+        Ok(())
     }
 
     /// Puts the merged block in the place of its parts, unless retention has dropped them meanwhile.
