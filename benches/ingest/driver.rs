@@ -1,5 +1,5 @@
 //! Sends recorded scrapes by remote write, multiplied to many series over hours, and measures the receiver: CPU time,
-//! memory, bytes on disk. One line of JSON on standard output.
+//! memory, bytes on disk; then asks it three questions. One line of JSON on standard output.
 //!
 //! A recording shorter than the hours asked for is gone through again, and series that never fall in it go on rising.
 
@@ -49,15 +49,66 @@ fn main() -> anyhow::Result<()> {
     println!(
         "{{\"name\":\"{}\",\"series\":{series},\"samples\":{samples},\"wall_seconds\":{wall:.1},\"cpu_seconds\":{cpu:.1},\
          \"samples_per_core_second\":{:.0},\"rss_mib\":{:.1},\"idle_rss_mib\":{:.1},\"rss_bytes_per_series\":{:.0},\
-         \"disk_bytes\":{bytes},\"disk_bytes_per_sample\":{:.3}}}",
+         \"disk_bytes\":{bytes},\"disk_bytes_per_sample\":{:.3},\"query_ms\":{{{}}}}}",
         args.name,
         samples / cpu,
         after.rss / 1048576.0,
         before.rss / 1048576.0,
         (after.rss - before.rss) / series as f64,
         bytes as f64 / samples,
+        questions(&args, start_ms, steps)?,
     );
     Ok(())
+}
+
+/// Name, expression, how far back from the last sample, step; both in seconds.
+const QUESTIONS: [(&str, &str, i64, i64); 3] = [
+    ("a", "node_load1{instance=\"host-00000.example.org:9100\"}", 10_800, 15),
+    ("b", "{job=\"node\"}", 900, 15),
+    ("c", "{instance=\"host-00001.example.org:9100\",__name__=~\"node_memory_.*\"}", 86_400, 300),
+];
+const ROUNDS: usize = 5;
+
+/// The median time of each question, as members of a JSON object.
+fn questions(args: &Args, start_ms: i64, steps: usize) -> anyhow::Result<String> {
+    let end = (start_ms + (steps as i64 - 1) * STEP_MS) / 1000;
+    let mut members = Vec::new();
+    for (name, expression, back, step) in QUESTIONS {
+        let start = (end - back).max(start_ms / 1000);
+        let mut times = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..=ROUNDS {
+            let began = Instant::now();
+            bytes = ask(args, expression, start, end, step)?;
+            times.push(began.elapsed().as_secs_f64() * 1000.0);
+        }
+        times.remove(0); // the first one warms up
+        times.sort_by(f64::total_cmp);
+        members.push(format!("\"{name}\":{:.2},\"{name}_bytes\":{bytes}", times[times.len() / 2]));
+    }
+    Ok(members.join(","))
+}
+
+fn ask(args: &Args, expression: &str, start: i64, end: i64, step: i64) -> anyhow::Result<usize> {
+    let escape = |byte: u8| match byte {
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    let query: String = expression.bytes().map(escape).collect();
+    let mut connection = TcpStream::connect(&args.address)?;
+    write!(
+        connection,
+        "GET /api/v1/query_range?query={query}&start={start}&end={end}&step={step} HTTP/1.1\r\nHost: {}\r\n\
+         Connection: close\r\n\r\n",
+        args.address
+    )?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    let head = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!("{expression}: {head}");
+    }
+    Ok(answer.len())
 }
 
 fn args() -> anyhow::Result<Args> {
