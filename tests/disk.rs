@@ -49,6 +49,15 @@ async fn target(scrapes: Arc<AtomicU64>) -> String {
     support::http::serve(Router::new().route("/metrics", get(answer))).await
 }
 
+/// Scrapes the target; seldom, so that no scrape fails on a machine with much to do.
+fn scraping(address: &str) -> String {
+    format!(
+        "host: {{ enabled: false }}\ncadence: 1s\nscrape_configs:\n  - job_name: target\n    scrape_interval: 3s\n    \
+         scrape_timeout: 3s\n    static_configs: [{{ targets: ['{}'] }}]\n",
+        address.trim_start_matches("http://")
+    )
+}
+
 async fn text(client: &reqwest::Client, url: String) -> String {
     let Ok(answer) = client.get(url).send().await else { return String::new() };
     answer.text().await.unwrap_or_default()
@@ -81,20 +90,16 @@ async fn on_a_full_disk_it_says_so_stays_up_counts_what_is_lost_and_resumes_by_i
     let client = support::http::client();
     let scrapes = Arc::new(AtomicU64::new(0));
     let address = target(scrapes.clone()).await;
-    let config = format!(
-        "host: {{ enabled: false }}\ncadence: 1s\nscrape_configs:\n  - job_name: target\n    scrape_interval: 1s\n    \
-         scrape_timeout: 1s\n    static_configs: [{{ targets: ['{}'] }}]\n",
-        address.trim_start_matches("http://")
-    );
+    let config = scraping(&address);
     let system = System::start(folder.path(), &config, &client).await;
-    system.until("samples are held", async || held(&client, &system).await > 2 * SERIES).await;
+    system.until("samples are held", async || held(&client, &system).await > SERIES).await;
 
     let filler = folder.path().join("data/filler");
     let mut full = std::fs::File::create(&filler).expect("a file");
     while full.write_all(&[0; 4096]).is_ok() {}
     system.until("it is not ready", async || !is_ready(&client, &system).await).await;
     let lost = "bellwether_ingest_samples_lost_total";
-    system.until("samples are lost", async || counted(&client, &system, lost).await > 2 * SERIES).await;
+    system.until("samples are lost", async || counted(&client, &system, lost).await > 0).await;
     assert!(held(&client, &system).await > 0, "questions are answered all the while");
 
     drop(full);
@@ -122,15 +127,11 @@ async fn a_backup_of_the_running_server_can_be_started_from() {
     let client = support::http::client();
     let scrapes = Arc::new(AtomicU64::new(0));
     let address = target(scrapes.clone()).await;
-    let config = format!(
-        "host: {{ enabled: false }}\ncadence: 1s\nscrape_configs:\n  - job_name: target\n    scrape_interval: 1s\n    \
-         scrape_timeout: 1s\n    static_configs: [{{ targets: ['{}'] }}]\n",
-        address.trim_start_matches("http://")
-    );
+    let config = scraping(&address);
     let root = second.path().display();
     let settings = format!(", backup_root: '{root}'");
     let system = System::start_storing(folder.path(), &settings, &config, &client).await;
-    system.until("samples are held", async || held(&client, &system).await > 2 * SERIES).await;
+    system.until("samples are held", async || held(&client, &system).await > SERIES).await;
     let before = held(&client, &system).await;
 
     let back_up = |to: &Path| {

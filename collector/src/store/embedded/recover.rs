@@ -72,7 +72,13 @@ pub(super) fn partition_ms(dir: &Path, disk: &dyn Disk) -> Result<i64, OpenError
     let text = String::from_utf8_lossy(&bytes);
     let millis = text.strip_prefix(FORMAT).and_then(|rest| rest.trim().strip_prefix("partition_ms "));
     let millis = millis.and_then(|millis| millis.parse().ok()).filter(|millis| *millis >= 60_000);
-    let detail = || format!("it says {:?}, not \"{FORMAT}\" and the partition span it was made with", text.trim());
+    let detail = || {
+        format!(
+            "it says {:?}, not the two lines \"{FORMAT}\" and \"partition_ms\" with the span it was made with (a day has \
+             86400000); write these if you know that it is a store of this version",
+            text.trim()
+        )
+    };
     millis.ok_or_else(|| OpenError::Format { path: path.clone(), detail: detail() })
 }
 
