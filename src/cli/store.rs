@@ -34,6 +34,7 @@ pub enum Command {
         to: PathBuf,
         /// The store's folder; left out, the running server is asked.
         path: Option<PathBuf>,
+        /// The running server.
         #[command(flatten)]
         server: Server,
     },
