@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use bellwether_collector::ingest::Clock;
 use bellwether_collector::query::Engine;
+use bellwether_collector::source::push;
 use bellwether_collector::source::scrape::TargetStatus;
 use bellwether_models::outlook::Snapshot;
 use bellwether_scheduler::Handle;
@@ -61,7 +62,11 @@ pub struct Faces {
 /// When the token's file cannot be read.
 pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Result<Router> {
     let open = system::health_router(faces.clone());
-    let mut guarded = bellwether_collector::source::push::router_with(pipeline.ingest.clone(), config.push.clone())
+    let received = match config.store.refuses_others() {
+        None => push::router_with(pipeline.ingest.clone(), config.push.clone()),
+        Some(why) => push::events_router(pipeline.ingest.clone(), config.push.clone(), &why),
+    };
+    let mut guarded = received
         .merge(bellwether_collector::source::changes::reader(pipeline.store.clone(), pipeline.ingest.clone()))
         .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
         .merge(backup::router(pipeline.store.clone(), config.store.embedded.backup_root.clone()))

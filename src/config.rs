@@ -11,7 +11,6 @@ use bellwether_collector::query::EngineConfig;
 use bellwether_collector::source::host::HostConfig;
 use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
-use bellwether_collector::store::embedded::EmbeddedConfig;
 use bellwether_models::duration::as_text;
 use bellwether_predictor::config::{Backend, CalledService, DetectionConfig, ForecastConfig};
 use bellwether_scheduler::config::{AlertsConfig, RerouteConfig, ScaleConfig};
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod load;
 
+pub use crate::store::StoreConfig;
 pub use load::ConfigError;
 
 /// Everything a user writes.
@@ -115,14 +115,6 @@ impl ServerConfig {
     }
 }
 
-/// Where samples are kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreConfig {
-    /// The built-in store.
-    pub embedded: EmbeddedConfig,
-}
-
 /// Something that serves demand with replicas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -178,6 +170,10 @@ impl Config {
 
     fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.predictor().faults().iter().map(ToString::to_string).collect();
+        faults.extend(self.store.faults());
+        if let Some(why) = self.store.refuses_others().filter(|_| !self.scrape_configs.is_empty()) {
+            faults.push(format!("scrape_configs: nothing is scraped here: {why}"));
+        }
         let mut jobs = BTreeSet::new();
         for scrape in &self.scrape_configs {
             if !jobs.insert(&scrape.job_name) {

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod pipeline;
 pub mod run;
 pub mod server;
+pub mod store;
 pub mod table;
 pub mod telemetry;
 pub mod words;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
 use bellwether_collector::ingest::{Clock, Ingest};
 use bellwether_collector::query::Engine;
-use bellwether_collector::store::embedded::EmbeddedStore;
 use bellwether_collector::store::{SeriesSamples, SharedStore};
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::{Labels, Sample, Timestamp};
@@ -22,6 +22,9 @@ use crate::config::Config;
 const ORIGIN: &str = "scheduler";
 /// One sample each round: proof that the store takes samples.
 const HEARTBEAT: &str = "bellwether_heartbeat";
+
+/// Longest time a store on a server may take to say that it is there.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that turns samples into decisions. Whoever owns it says what time it is.
 pub struct Pipeline {
@@ -41,10 +44,8 @@ impl Pipeline {
     /// # Errors
     /// When the store or a part's state cannot be opened.
     pub async fn open(config: &Config, clock: Clock) -> anyhow::Result<Self> {
-        let embedded = config.store.embedded.clone();
-        let state = embedded.path.join("state");
-        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(embedded)).await?;
-        let store: SharedStore = Arc::new(opened.context("could not open the store")?);
+        let state = config.store.folder().join("state");
+        let store = config.store.open().await?;
         std::fs::create_dir_all(&state).with_context(|| format!("could not create {}", state.display()))?;
         let pipeline = Self::over(store, config, clock, Some(&state)).await?;
         if let Err(error) = pipeline.ingest.restore().await {
@@ -78,10 +79,11 @@ impl Pipeline {
         (snapshot, view)
     }
 
-    /// Whether the store takes samples: writes one and waits until it is durable.
+    /// Whether the store takes samples and answers: writes one, waits until it is durable, and asks.
     pub async fn takes_samples(&self, now: Timestamp) -> bool {
         let beat = SeriesSamples { labels: Labels::metric(HEARTBEAT), samples: vec![Sample { at: now, value: 1.0 }] };
-        self.ingest.append(ORIGIN, vec![beat]).await.is_ok()
+        let answers = tokio::time::timeout(CHECK_TIMEOUT, self.store.check());
+        self.ingest.append(ORIGIN, vec![beat]).await.is_ok() && answers.await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Keeps what has been learnt, for the next start, and lets notices under way arrive.

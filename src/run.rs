@@ -79,7 +79,9 @@ impl System {
         let pipeline = Pipeline::open(&config, wall_clock()).await?;
         let scraper = ScrapeManager::start(&config.scrape_configs, pipeline.ingest.clone());
         let scraper = Arc::new(scraper.context("could not start scraping")?);
-        let host = tokio::spawn(host::run(config.host.clone(), pipeline.ingest.clone())).abort_handle();
+        let mut watched = config.host.clone();
+        watched.enabled &= config.store.refuses_others().is_none();
+        let host = tokio::spawn(host::run(watched, pipeline.ingest.clone())).abort_handle();
         let (asks, reloads) = mpsc::channel(1);
         let (ready, is_ready) = watch::channel(false);
         let config = Arc::new(config);

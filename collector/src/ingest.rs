@@ -60,6 +60,8 @@ pub enum Refusal {
     TooFarAhead,
     /// The series already has another value at this time.
     DuplicateTimestamp,
+    /// The server that keeps the samples will not have it.
+    Unstorable,
     /// The sender did not sort the labels by name.
     LabelsUnsorted,
     /// A label stands twice.
@@ -96,6 +98,7 @@ impl Refusal {
             Self::TooOld => "too_old",
             Self::TooFarAhead => "too_far_ahead",
             Self::DuplicateTimestamp => "duplicate_timestamp",
+            Self::Unstorable => "unstorable",
             Self::LabelsUnsorted => "labels_unsorted",
             Self::LabelDuplicate => "label_duplicate",
             Self::LabelEmpty => "label_empty",
@@ -115,6 +118,7 @@ impl From<SampleRefusal> for Refusal {
             SampleRefusal::TooOld => Self::TooOld,
             SampleRefusal::TooFarAhead => Self::TooFarAhead,
             SampleRefusal::DuplicateTimestamp => Self::DuplicateTimestamp,
+            SampleRefusal::Unstorable => Self::Unstorable,
         }
     }
 }

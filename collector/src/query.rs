@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bellwether_models::series::{Labels, Step, Timestamp, Window};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -184,7 +185,30 @@ impl QueryError {
     }
 }
 
-/// Answers PromQL queries from a store. Cloning shares the store and the limits.
+/// A server that evaluates PromQL over the samples of a store.
+#[async_trait]
+pub trait Evaluator: Send + Sync {
+    /// The value of `query` at one instant.
+    ///
+    /// # Errors
+    /// [`QueryError`]: a wrong query, data that do not allow it, a limit of the server, or a server that fails.
+    async fn instant(&self, query: &str, at: Timestamp, within: Duration) -> Result<Value, QueryError>;
+
+    /// The values of `query` at `start`, `start + step` and so on up to `end`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::instant`].
+    async fn range(
+        &self,
+        query: &str,
+        start: Timestamp,
+        end: Timestamp,
+        step: Step,
+        within: Duration,
+    ) -> Result<Matrix, QueryError>;
+}
+
+/// Answers PromQL queries from a store. Where the store's server evaluates PromQL itself, queries go there whole. Cloning shares the store and the limits.
 #[derive(Clone)]
 pub struct Engine {
     store: SharedStore,
@@ -225,6 +249,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::instant`].
     pub async fn instant_within(&self, query: &str, at: Timestamp, within: Duration) -> Result<Value, QueryError> {
+        if let Some(server) = self.store.evaluator() {
+            let within = within.min(self.config.timeout);
+            return self.timed(within, self.in_turn(server.instant(query, at, within))).await;
+        }
         let grid = Grid::instant(at.as_millis());
         let plan = plan::plan(query, grid, at.as_millis(), &self.config)?;
         let outcome = self.answer(plan, grid, within).await?;
@@ -252,6 +280,10 @@ impl Engine {
         within: Duration,
     ) -> Result<Matrix, QueryError> {
         let grid = self.grid_between(start, end, step)?;
+        if let Some(server) = self.store.evaluator() {
+            let within = within.min(self.config.timeout);
+            return self.timed(within, self.in_turn(server.range(query, start, end, step, within))).await;
+        }
         Ok(self.steps(query, grid, end, within).await?.into_matrix(grid))
     }
 
@@ -272,6 +304,10 @@ impl Engine {
         }
         let end = start + step.times(len - 1);
         let grid = self.grid_between(start, end, step)?;
+        if self.store.evaluator().is_some() {
+            let matrix = self.range(query, start, end, step).await?;
+            return Ok(matrix.into_iter().map(|series| on_grid(series, start, step, len)).collect());
+        }
         Ok(self.steps(query, grid, end, self.config.timeout).await?.into_windows(start, step))
     }
 
@@ -297,15 +333,26 @@ impl Engine {
     }
 
     async fn answer(&self, plan: Plan, grid: Grid, within: Duration) -> Result<Outcome, QueryError> {
-        let limit = within.min(self.config.timeout);
+        self.timed(within.min(self.config.timeout), self.in_turn(self.evaluate(plan, grid))).await
+    }
+
+    async fn timed<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
         let began = Instant::now();
-        let answer = tokio::time::timeout(limit, self.evaluate(plan, grid)).await;
+        let answer = tokio::time::timeout(limit, answer).await;
         metrics::histogram!("bellwether_query_duration_seconds").record(began.elapsed().as_secs_f64());
         answer.unwrap_or(Err(QueryError::Timeout { after: limit }))
     }
 
-    async fn evaluate(&self, plan: Plan, grid: Grid) -> Result<Outcome, QueryError> {
+    async fn in_turn<T>(&self, answer: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
         let _turn = self.turns.acquire().await.map_err(|_| QueryError::Abandoned)?;
+        answer.await
+    }
+
+    async fn evaluate(&self, plan: Plan, grid: Grid) -> Result<Outcome, QueryError> {
         let mut budget = eval::Budget::new(self.config.max_samples);
         let data = fetch::fetch(&self.store, &plan.selectors, &mut budget).await?;
         let _abandon = StopOnDrop(budget.stop_flag());
@@ -314,6 +361,19 @@ impl Engine {
             .await
             .map_err(|_| QueryError::Abandoned)?
     }
+}
+
+/// The samples of a series as a window of `len` points; NaN where the grid has none.
+fn on_grid(series: SeriesSamples, start: Timestamp, step: Step, len: usize) -> (Labels, Window) {
+    let mut values = vec![f64::NAN; len];
+    for sample in &series.samples {
+        let offset = sample.at.as_millis().saturating_sub(start.as_millis());
+        let place = usize::try_from(offset / step.as_millis()).ok().filter(|_| offset % step.as_millis() == 0);
+        if let Some(value) = place.and_then(|place| values.get_mut(place)) {
+            *value = sample.value;
+        }
+    }
+    (series.labels, Window { start, step, values })
 }
 
 /// Tells an evaluation that nobody waits for it any more.

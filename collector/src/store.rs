@@ -6,11 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bellwether_models::series::{Labels, Sample, Timestamp};
 
+use crate::query::Evaluator;
+
 pub mod embedded;
+pub mod influx;
 #[cfg(any(test, feature = "laws"))]
 pub mod laws;
 pub mod matcher;
 pub mod memory;
+pub mod prometheus;
+pub mod remote;
 
 pub use matcher::{BadMatcher, MatchOp, Matcher};
 
@@ -36,6 +41,8 @@ pub enum SampleRefusal {
     TooFarAhead,
     /// The series already has another value at this time.
     DuplicateTimestamp,
+    /// The server that keeps the samples will not have it, for a reason of its own.
+    Unstorable,
 }
 
 impl SampleRefusal {
@@ -46,6 +53,7 @@ impl SampleRefusal {
             Self::TooOld => "too_old",
             Self::TooFarAhead => "too_far_ahead",
             Self::DuplicateTimestamp => "duplicate_timestamp",
+            Self::Unstorable => "unstorable",
         }
     }
 }
@@ -70,7 +78,7 @@ pub struct TimeRange {
     pub to: Timestamp,
 }
 
-/// What a store holds.
+/// What a store holds on this machine; of one whose samples lie on a server, what waits to be sent there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreStats {
     /// Series with at least one sample.
@@ -167,6 +175,19 @@ pub trait Store: Send + Sync + 'static {
     async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
         let _ = to;
         Err(StoreError::Unsupported { action: "back itself up; use the means of the store behind it" })
+    }
+
+    /// Whether the store can be used now: written to and asked.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What evaluates PromQL in the place of our own engine, where the samples lie on a server that can.
+    fn evaluator(&self) -> Option<Arc<dyn Evaluator>> {
+        None
     }
 }
 

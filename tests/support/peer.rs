@@ -26,6 +26,7 @@ pub enum Program {
     Collectd,
     Openssl,
     Chromium,
+    InfluxDb1,
 }
 
 impl Program {
@@ -41,6 +42,7 @@ impl Program {
             Self::Collectd => &["collectd"],
             Self::Openssl => &["openssl"],
             Self::Chromium => &["chromium", "chromium-browser", "google-chrome"],
+            Self::InfluxDb1 => &["influxd"],
         }
     }
 
@@ -63,6 +65,7 @@ impl Program {
             Self::VictoriaMetrics | Self::Vmagent => Some("/health"),
             Self::Chromium => Some("/json/version"),
             Self::Haproxy | Self::Openssl => None,
+            Self::Haproxy | Self::InfluxDb1 => None,
         }
     }
 }
@@ -152,6 +155,14 @@ impl Peer {
             "-loggerLevel=WARN",
         ];
         Self::start(Program::VictoriaMetrics, "", &own)
+    }
+
+    /// InfluxDB 1, the real judge of line protocol.
+    pub fn influxdb_1() -> Self {
+        let config = "reporting-disabled = true\nbind-address = '127.0.0.1:0'\n[meta]\ndir = '{dir}/meta'\n\
+                      [data]\ndir = '{dir}/data'\nwal-dir = '{dir}/wal'\nquery-log-enabled = false\n\
+                      [http]\nbind-address = '127.0.0.1:{port}'\nlog-enabled = false\n[monitor]\nstore-enabled = false\n";
+        Self::start(Program::InfluxDb1, config, &["-config", "{dir}/config"])
     }
 
     /// vmagent that scrapes by this configuration and remote-writes to `url`.

@@ -25,12 +25,15 @@ impl System {
 
     /// As [`System::start`], with further settings of the embedded store, each after a comma.
     pub async fn start_storing(folder: &Path, settings: &str, config: &str, client: &reqwest::Client) -> Self {
+        let store = format!("embedded: {{ path: {:?}{settings} }}", folder.join("data"));
+        Self::start_on(folder, &store, config, client).await
+    }
+
+    /// As [`System::start`], with another store.
+    pub async fn start_on(folder: &Path, store: &str, config: &str, client: &reqwest::Client) -> Self {
         let port = free_port();
         let path = folder.join("bellwether.yaml");
-        let store = folder.join("data");
-        let text = format!(
-            "server: {{ listen: '127.0.0.1:{port}' }}\nstore: {{ embedded: {{ path: {store:?}{settings} }} }}\n{config}"
-        );
+        let text = format!("server: {{ listen: '127.0.0.1:{port}' }}\nstore: {{ {store} }}\n{config}");
         std::fs::write(&path, text).expect("a configuration");
         let log = folder.join("log");
         let output = File::create(&log).expect("a log");

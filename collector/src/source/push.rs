@@ -86,10 +86,27 @@ pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
         .route("/write", post(influx::receive_v1))
         .route("/v1/metrics", post(otlp_http::receive))
         .route(otlp_http::GRPC_PATH, post(otlp_http::receive_grpc));
-    let desk = TaskDesk::new(ingest.clone(), config.tasks.clone());
-    let events = changes::receiver(ingest.clone()).merge(desk.router());
+    let events = events(&ingest, &config);
     let door = Door { ingest, config: Arc::new(config.clone()), deltas: Arc::default() };
     guarded(routes.with_state(door).merge(events), config).route("/ping", get(influx::ping))
+}
+
+/// As [`router_with`], for a store that has the samples of others already: only events are received, samples are answered
+/// 403 with `why`, which their senders do not repeat.
+pub fn events_router(ingest: Ingest, config: PushConfig, why: &str) -> Router {
+    let why: Arc<str> = why.into();
+    let paths = ["/api/v1/write", "/api/v2/write", "/write", "/v1/metrics", otlp_http::GRPC_PATH];
+    let refusing = paths.into_iter().fold(Router::new(), |routes, path| {
+        let why = why.clone();
+        let refuse = async move || PushRefusal::KeptElsewhere(why.to_string()).answer("any", |text| text + "\n");
+        routes.route(path, post(refuse))
+    });
+    guarded(refusing.merge(events(&ingest, &config)), config)
+}
+
+fn events(ingest: &Ingest, config: &PushConfig) -> Router {
+    let desk = TaskDesk::new(ingest.clone(), config.tasks.clone());
+    changes::receiver(ingest.clone()).merge(desk.router())
 }
 
 /// `router`, open only to who shows a token of `config`; to anybody where there is none.

@@ -36,6 +36,9 @@ pub(super) enum PushRefusal {
     Otlp(String),
     #[error("precision {0:?} is not known; send ns, us, ms or s")]
     Precision(String),
+    /// The store has the samples of others already.
+    #[error("{0}")]
+    KeptElsewhere(String),
     /// Some samples or lines were refused; the others are written.
     #[error("partial write: {0}")]
     Partial(String),
@@ -48,6 +51,7 @@ impl PushRefusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::KeptElsewhere(_) => StatusCode::FORBIDDEN,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::ContentType { .. } | Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -78,6 +82,7 @@ impl PushRefusal {
             Self::Otlp(_) => "otlp",
             Self::Precision(_) => "precision",
             Self::Partial(_) => "partial",
+            Self::KeptElsewhere(_) => "kept_elsewhere",
             Self::Ingest(IngestError::Busy { .. }) => "busy",
             Self::Ingest(_) => "store",
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A file system.
-pub(super) trait Disk: Debug + Send + Sync + 'static {
+pub(in crate::store) trait Disk: Debug + Send + Sync + 'static {
     /// Creates an empty file to append to; an existing one is emptied.
     fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
     /// Opens a file for reading anywhere.
@@ -32,7 +32,7 @@ pub(super) trait Disk: Debug + Send + Sync + 'static {
 pub(super) type Lock = Box<dyn Debug + Send + Sync>;
 
 /// A file that only grows.
-pub(super) trait AppendFile: Send {
+pub(in crate::store) trait AppendFile: Send {
     /// Writes at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns when everything appended is durable.
@@ -42,7 +42,7 @@ pub(super) trait AppendFile: Send {
 }
 
 /// A file read at any offset, from several threads.
-pub(super) trait ReadFile: Debug + Send + Sync {
+pub(in crate::store) trait ReadFile: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Fills `buf` from `offset` on.
@@ -68,7 +68,7 @@ pub(super) fn read_all(file: &dyn ReadFile) -> io::Result<Vec<u8>> {
 
 /// The file system of the machine.
 #[derive(Debug)]
-pub(super) struct RealDisk;
+pub(in crate::store) struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {

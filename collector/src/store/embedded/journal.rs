@@ -28,14 +28,14 @@ const WINDOW: usize = 1 << 20;
 
 /// A sample on its way to disk and into memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) id: SeriesId,
-    pub(super) at: i64,
-    pub(super) bits: u64,
+pub(in crate::store) struct Entry {
+    pub(in crate::store) id: SeriesId,
+    pub(in crate::store) at: i64,
+    pub(in crate::store) bits: u64,
 }
 
 /// The segment being written.
-pub(super) struct Segment {
+pub(in crate::store) struct Segment {
     file: Box<dyn AppendFile>,
     len: u64,
     defined: RoaringBitmap,
@@ -43,7 +43,7 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Starts an empty segment.
-    pub(super) fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+    pub(in crate::store) fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let mut file = disk.create(path)?;
         file.append(HEADER)?;
         file.sync()?;
@@ -53,7 +53,7 @@ impl Segment {
 
     /// Writes records and returns when they are durable. After an error the segment must not be written again: what the
     /// failed write left is cut off as far as the disk lets us.
-    pub(super) fn append(&mut self, entries: &[Entry], labels: impl Fn(SeriesId) -> Option<Labels>) -> io::Result<()> {
+    pub(in crate::store) fn append(&mut self, entries: &[Entry], labels: impl Fn(SeriesId) -> Option<Labels>) -> io::Result<()> {
         let before = self.len;
         let written = self.put_records(entries, labels).and_then(|()| self.file.sync());
         if written.is_err() {
@@ -81,7 +81,7 @@ impl Segment {
     }
 
     /// Bytes written.
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::store) fn len(&self) -> u64 {
         self.len
     }
 }
@@ -145,7 +145,7 @@ pub(super) struct Condition {
     /// Bytes after the last good record: an unfinished write.
     pub(super) unfinished: u64,
     /// Whether not even the header is whole: an unfinished start, or damage.
-    pub(super) headless: bool,
+    pub(in crate::store) headless: bool,
 }
 
 impl Condition {

@@ -1,0 +1,114 @@
+//! Remote write 1.x: samples into the body of a request, and what an answer means. Pure.
+//!
+//! Field numbers: WriteRequest{1 timeseries}, TimeSeries{1 labels, 2 samples}, Label{1 name, 2 value},
+//! Sample{1 value, 2 timestamp in ms}. Source: the remote write specification 1.0 of the Prometheus project.
+
+use prost::Message;
+
+use crate::store::remote::WriteError;
+use crate::store::remote::link::LinkError;
+use crate::store::{SampleRefusal, SeriesSamples};
+
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    /// Optional, so that a negative zero is written too.
+    #[prost(double, optional, tag = "1")]
+    value: Option<f64>,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+}
+
+/// The body of one request of remote write 1.x: protobuf, snappy-compressed.
+///
+/// # Errors
+/// When the message is longer than a snappy block may be (4 GiB).
+pub fn body(batch: &[SeriesSamples]) -> Result<Vec<u8>, snap::Error> {
+    let message = WriteRequest { timeseries: batch.iter().map(time_series).collect() };
+    snap::raw::Encoder::new().compress_vec(&message.encode_to_vec())
+}
+
+fn time_series(series: &SeriesSamples) -> TimeSeries {
+    let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
+    let sample = |s: &bellwether_models::series::Sample| Sample { value: Some(s.value), timestamp: s.at.as_millis() };
+    TimeSeries {
+        labels: series.labels.iter().map(label).collect(),
+        samples: series.samples.iter().map(sample).collect(),
+    }
+}
+
+/// What a failed request means: by the specification 4xx other than 429 is never worth repeating. Credentials and
+/// addresses can be put right, though, and then what waits is taken; and Prometheus 2.42 says "too old sample" with 500.
+pub(super) fn fault(error: LinkError) -> WriteError {
+    match error {
+        LinkError::Status { status, detail, retry_after, url } => match (status, refusal(&detail)) {
+            (_, Some(refusal)) => WriteError::Refused { refusal, detail },
+            (400 | 413 | 422, None) => WriteError::Refused { refusal: SampleRefusal::Unstorable, detail },
+            _ => {
+                let source = Box::new(LinkError::Status { status, detail, retry_after, url });
+                WriteError::Unavailable { retry_after, source }
+            }
+        },
+        error => WriteError::Unavailable { retry_after: None, source: Box::new(error) },
+    }
+}
+
+/// Prometheus and Mimir say it in these words.
+fn refusal(detail: &str) -> Option<SampleRefusal> {
+    let known = [
+        (SampleRefusal::DuplicateTimestamp, ["duplicate sample", "duplicate-timestamp"].as_slice()),
+        (SampleRefusal::TooOld, &["out of order", "out of bounds", "too old sample", "out-of-order", "too-old"]),
+        (SampleRefusal::TooFarAhead, &["too far in the future", "too-far-in-future"]),
+    ];
+    known.into_iter().find(|(_, words)| words.iter().any(|word| detail.contains(word))).map(|(refusal, _)| refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn answer(status: u16, detail: &str) -> WriteError {
+        let (url, retry_after) = ("u".to_owned(), Some(Duration::from_secs(7)));
+        fault(LinkError::Status { url, status, detail: detail.to_owned(), retry_after })
+    }
+
+    #[test]
+    fn only_what_concerns_the_samples_is_final() {
+        for (status, detail, expected) in [
+            (400, "out of order sample", SampleRefusal::TooOld),
+            (400, "duplicate sample for timestamp", SampleRefusal::DuplicateTimestamp),
+            (500, "too old sample", SampleRefusal::TooOld),
+            (422, "who knows", SampleRefusal::Unstorable),
+        ] {
+            let told = answer(status, detail);
+            assert!(matches!(&told, WriteError::Refused { refusal, .. } if *refusal == expected), "{told:?}");
+        }
+        for status in [401, 403, 404, 429, 500, 503] {
+            let WriteError::Unavailable { retry_after, .. } = answer(status, "") else { panic!("{status} is final") };
+            assert_eq!(retry_after, Some(Duration::from_secs(7)));
+        }
+    }
+}

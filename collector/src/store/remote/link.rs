@@ -1,0 +1,269 @@
+//! The HTTP connection to a store's server: credentials, TLS, time limits, bounded answers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, redirect};
+
+use crate::source::scrape::config::{Authorization, BasicAuth, TlsConfig};
+use crate::source::secret::Secret;
+
+/// Largest answer read.
+const MAX_ANSWER_BYTES: usize = 1 << 30;
+/// Bytes of an answer shown in an error.
+const MAX_SHOWN_BYTES: usize = 300;
+
+/// How a server is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkConfig {
+    /// Its address, with the path under which its API lies.
+    pub url: String,
+    /// Longest time a request may take.
+    pub timeout: Duration,
+    /// User and password.
+    pub basic_auth: Option<BasicAuth>,
+    /// Credentials in the header `Authorization`.
+    pub authorization: Option<Authorization>,
+    /// Further headers.
+    pub headers: BTreeMap<String, Secret>,
+    /// How TLS is spoken.
+    pub tls_config: TlsConfig,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The client cannot be made as configured.
+    #[error("{setting} cannot be used: {detail}")]
+    Setting {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A file of the configuration cannot be read.
+    #[error("could not read {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server was not reached, or did not answer in time.
+    #[error("no answer from {url}")]
+    Transport {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server answered with an error.
+    #[error("{url} answered {status}: {detail}{}", hint(*status))]
+    Status {
+        /// The address.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        detail: String,
+        /// When it asks to be tried again.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is longer than is held in memory.
+    #[error("the answer of {url} is longer than {limit} bytes")]
+    TooLong {
+        /// The address.
+        url: String,
+        /// Most bytes read.
+        limit: usize,
+    },
+    /// The answer is not what the protocol says.
+    #[error("the answer of {url} cannot be read: {detail}")]
+    Answer {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// What may help with a status, after a semicolon.
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "; check the credentials of the store and what they allow",
+        404 => "; check the store's url and its path",
+        _ => "",
+    }
+}
+
+/// A server and the client to reach it with.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Link {
+    client: Client,
+    config: LinkConfig,
+}
+
+impl Link {
+    /// Reads the files of `tls_config` and builds the client.
+    pub async fn new(config: LinkConfig) -> Result<Self, LinkError> {
+        let client = client(&config).await?;
+        Ok(Self { client, config })
+    }
+
+    /// The address of `path`, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.config.url.trim_end_matches('/'))
+    }
+
+    /// A POST to `path` with credentials and headers.
+    pub async fn post(&self, path: &str) -> Result<RequestBuilder, LinkError> {
+        let request = self.client.post(self.url(path)).timeout(self.config.timeout).headers(self.headers()?);
+        self.authorize(request).await
+    }
+
+    /// Sends; an answer that is no success is an error.
+    pub async fn send(&self, path: &str, request: RequestBuilder) -> Result<Response, LinkError> {
+        let response = request.send().await.map_err(|source| self.lost(path, source))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
+        let retry_after = retry_after.map(Duration::from_secs);
+        let body = self.body(path, response).await.unwrap_or_default();
+        Err(LinkError::Status { url: self.url(path), status, detail: shown(&body), retry_after })
+    }
+
+    /// The whole body, within bounds.
+    pub async fn body(&self, path: &str, mut response: Response) -> Result<Vec<u8>, LinkError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|source| self.lost(path, source))? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(LinkError::TooLong { url: self.url(path), limit: MAX_ANSWER_BYTES });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// The connection broke.
+    pub fn lost(&self, path: &str, source: reqwest::Error) -> LinkError {
+        LinkError::Transport { url: self.url(path), source: source.without_url() }
+    }
+
+    fn headers(&self) -> Result<HeaderMap, LinkError> {
+        let bad = |name: &str| LinkError::Setting { setting: "headers", detail: format!("{name:?} is no header") };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.config.headers {
+            let mut value = HeaderValue::from_str(value.reveal()).map_err(|_| bad(name))?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad(name))?, value);
+        }
+        Ok(headers)
+    }
+
+    async fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder, LinkError> {
+        if let Some(BasicAuth { username, password, password_file }) = &self.config.basic_auth {
+            let password = secret(password.as_ref(), password_file.as_deref()).await?;
+            return Ok(request.basic_auth(username, password.as_ref().map(Secret::reveal)));
+        }
+        let Some(Authorization { kind, credentials, credentials_file }) = &self.config.authorization else {
+            return Ok(request);
+        };
+        let credentials = secret(credentials.as_ref(), credentials_file.as_deref()).await?.unwrap_or_default();
+        let mut header = HeaderValue::from_str(&format!("{kind} {}", credentials.reveal())).map_err(|_| {
+            LinkError::Setting { setting: "authorization", detail: "the credentials are not plain text".to_owned() }
+        })?;
+        header.set_sensitive(true);
+        Ok(request.header(AUTHORIZATION, header))
+    }
+}
+
+impl LinkConfig {
+    /// What is wrong with the settings, in words; neither files nor the network are touched.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let TlsConfig { cert_file, key_file, .. } = &self.tls_config;
+        let authorization = self.authorization.as_ref();
+        let is_url = reqwest::Url::parse(&self.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        let checks = [
+            (!is_url, format!("url {:?} must be an address that begins with http:// or https://", self.url)),
+            (self.timeout.is_zero(), "timeout must not be 0".to_owned()),
+            (
+                self.basic_auth.is_some() && authorization.is_some(),
+                "write basic_auth or authorization, not both".to_owned(),
+            ),
+            (
+                self.basic_auth.as_ref().is_some_and(|auth| auth.password.is_some() && auth.password_file.is_some()),
+                "write password or password_file, not both".to_owned(),
+            ),
+            (
+                authorization.is_some_and(|auth| auth.credentials.is_some() && auth.credentials_file.is_some()),
+                "write credentials or credentials_file, not both".to_owned(),
+            ),
+            (cert_file.is_some() != key_file.is_some(), "cert_file and key_file go together".to_owned()),
+        ];
+        let mut faults: Vec<String> = checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, text)| text).collect();
+        let odd = |(name, value): &(&String, &Secret)| {
+            HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value.reveal()).is_err()
+        };
+        faults.extend(self.headers.iter().filter(odd).map(|(name, _)| format!("headers: {name:?} is no header")));
+        faults
+    }
+}
+
+async fn client(config: &LinkConfig) -> Result<Client, LinkError> {
+    let TlsConfig { ca_file, cert_file, key_file, insecure_skip_verify } = &config.tls_config;
+    let builder = Client::builder()
+        .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .gzip(true);
+    let mut builder = match ca_file {
+        Some(path) => {
+            let authorities = Certificate::from_pem_bundle(&read_file(path).await?).map_err(tls)?;
+            builder.tls_certs_only(authorities)
+        }
+        // without TLS the authorities of the system need not be there
+        None if config.url.starts_with("http:") => builder.tls_certs_only([]),
+        None => builder,
+    };
+    if *insecure_skip_verify {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if let (Some(cert), Some(key)) = (cert_file, key_file) {
+        let pem = [read_file(cert).await?, read_file(key).await?].join(&b'\n');
+        builder = builder.identity(Identity::from_pem(&pem).map_err(tls)?);
+    }
+    builder.build().map_err(tls)
+}
+
+fn tls(error: reqwest::Error) -> LinkError {
+    let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    LinkError::Setting { setting: "tls_config", detail: format!("{error}{cause}") }
+}
+
+/// A secret, from its file where there is one: read each time, so that it may change.
+pub(in crate::store) async fn secret(
+    written: Option<&Secret>,
+    file: Option<&Path>,
+) -> Result<Option<Secret>, LinkError> {
+    let Some(path) = file else { return Ok(written.cloned()) };
+    let bytes = read_file(path).await?;
+    Ok(Some(Secret::new(String::from_utf8_lossy(&bytes).trim())))
+}
+
+async fn read_file(path: &Path) -> Result<Vec<u8>, LinkError> {
+    tokio::fs::read(path).await.map_err(|source| LinkError::File { path: path.to_owned(), source })
+}
+
+/// The beginning of an answer in one line.
+pub(in crate::store) fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_SHOWN_BYTES)]);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
