@@ -69,6 +69,8 @@ impl StoreConfig {
     pub async fn open(&self) -> anyhow::Result<SharedStore> {
         let store = if let Some(config) = &self.prometheus {
             Arc::new(prometheus::open(config.clone()).await.context("could not open the store")?) as SharedStore
+        } else if let Some(config) = &self.influx {
+            influx(config.clone()).await?
         } else {
             let config = self.embedded.clone();
             let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await?;
@@ -80,6 +82,17 @@ impl StoreConfig {
         }
         Ok(store)
     }
+}
+
+#[cfg(feature = "influx")]
+async fn influx(config: InfluxConfig) -> anyhow::Result<SharedStore> {
+    let opened = bellwether_collector::store::influx::open(config).await;
+    Ok(Arc::new(opened.context("could not open the store")?))
+}
+
+#[cfg(not(feature = "influx"))]
+async fn influx(_config: InfluxConfig) -> anyhow::Result<SharedStore> {
+    anyhow::bail!("this program was built without the feature `influx`")
 }
 
 #[cfg(test)]

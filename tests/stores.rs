@@ -235,7 +235,7 @@ workloads:
     let desired = asked(&peer, r#"bellwether_desired_replicas{workload="shop"}"#, now).await;
     let decided = view.plan.of("shop").expect("a decision").to.expect("a number");
     assert_eq!(desired[0]["value"][1], decided.to_string());
-    let written = asked(&peer, r#"count({__name__!~"bellwether_.*"})"#, now).await;
+    let written = asked(&peer, r#"count({__name__=~".+",__name__!~"bellwether_.*"})"#, now).await;
     assert_eq!(written[0]["value"][1], "1", "nothing but the demand and our own");
 }
 

@@ -23,7 +23,7 @@ use crate::query::Evaluator;
 mod config;
 pub(super) mod link;
 mod outbox;
-mod settle;
+pub(super) mod settle;
 
 pub use config::QueueConfig;
 pub use link::{LinkConfig, LinkError};

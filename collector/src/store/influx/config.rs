@@ -60,7 +60,9 @@ impl InfluxConfig {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.link(Secret::default()).faults();
+        let has_path = reqwest::Url::parse(&self.url).is_ok_and(|url| !matches!(url.path(), "" | "/"));
         let checks = [
+            (has_path, "url must be an address without a path: its client drops it"),
             (self.org.is_empty(), "org is missing: the name of the organisation"),
             (self.bucket.is_empty(), "bucket is missing: the name of the bucket"),
             (self.token.is_some() && self.token_file.is_some(), "write token or token_file, not both"),

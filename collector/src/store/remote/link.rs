@@ -62,6 +62,15 @@ pub enum LinkError {
         #[source]
         source: reqwest::Error,
     },
+    /// As `Transport`, for a request of another client.
+    #[error("no answer from {url}")]
+    Lost {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The server answered with an error.
     #[error("{url} answered {status}: {detail}{}", hint(*status))]
     Status {

@@ -204,7 +204,7 @@ fn any_of_names(batch: &[SeriesSamples]) -> Option<Matcher> {
 }
 
 /// Brings what a server gave and what waits for it together: each series once, ascending, the server's value first.
-pub(super) fn merged(held: Vec<SeriesSamples>, waiting: Vec<SeriesSamples>) -> Vec<SeriesSamples> {
+pub(in crate::store) fn merged(held: Vec<SeriesSamples>, waiting: Vec<SeriesSamples>) -> Vec<SeriesSamples> {
     let mut all = tidy(held.into_iter().chain(waiting).collect(), &mut Appended::default());
     all.retain(|series| !series.samples.is_empty());
     all.sort_by(|a, b| a.labels.cmp(&b.labels));
