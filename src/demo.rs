@@ -24,7 +24,6 @@ use crate::config::{Config, all_faults};
 use crate::pipeline::Pipeline;
 use crate::server::Server;
 use crate::telemetry;
-use bellwether_collector::store::prometheus::remote_write_body;
 use fleet::{Account, Fleet};
 use recording::Recording;
 use story::Story;
@@ -172,7 +171,7 @@ impl Replay {
             for samples in series.samples.chunks(REQUEST_SAMPLES) {
                 let part = vec![SeriesSamples { labels: series.labels.clone(), samples: samples.to_vec() }];
                 sent += samples.len();
-                self.post(remote_write_body(&part)?).await?;
+                self.post(remote_write::encode(&part)?).await?;
             }
         }
         Ok(sent)

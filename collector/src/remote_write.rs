@@ -52,9 +52,9 @@ pub mod v1 {
     /// A value at a time; the same in version 2.
     #[derive(Clone, Copy, PartialEq, Message)]
     pub struct Sample {
-        /// The value, staleness markers included.
-        #[prost(double, tag = "1")]
-        pub value: f64,
+        /// The value, staleness markers included; optional, or a negative zero would be left out as if it were zero.
+        #[prost(double, optional, tag = "1")]
+        pub value: Option<f64>,
         /// Milliseconds since the Unix epoch.
         #[prost(int64, tag = "2")]
         pub timestamp: i64,
@@ -134,7 +134,7 @@ pub fn packed(message: &impl Message) -> Result<Vec<u8>, snap::Error> {
 
 fn time_series(series: &SeriesSamples) -> v1::TimeSeries {
     let label = |(name, value): (&str, &str)| v1::Label { name: name.into(), value: value.into() };
-    let sample = |point: &Point| v1::Sample { value: point.value, timestamp: point.at.as_millis() };
+    let sample = |point: &Point| v1::Sample { value: Some(point.value), timestamp: point.at.as_millis() };
     v1::TimeSeries {
         labels: series.labels.iter().map(label).collect(),
         samples: series.samples.iter().map(sample).collect(),

@@ -64,8 +64,7 @@ impl Program {
             Self::NodeExporter | Self::Collectd => Some("/metrics"),
             Self::VictoriaMetrics | Self::Vmagent => Some("/health"),
             Self::Chromium => Some("/json/version"),
-            Self::Haproxy | Self::Openssl => None,
-            Self::Haproxy | Self::InfluxDb1 => None,
+            Self::Haproxy | Self::Openssl | Self::InfluxDb1 => None,
         }
     }
 }

@@ -22,7 +22,7 @@ pub async fn send(client: &reqwest::Client, url: &str, series: &[SeriesSamples])
 /// A series with labels in the order given and samples of `(milliseconds, value)`.
 pub fn series(labels: &[(&str, &[u8])], samples: &[(i64, f64)]) -> TimeSeries {
     let label = |(name, value): &(&str, &[u8])| Label { name: name.as_bytes().to_vec(), value: value.to_vec() };
-    let sample = |(timestamp, value): &(i64, f64)| Sample { value: *value, timestamp: *timestamp };
+    let sample = |(timestamp, value): &(i64, f64)| Sample { value: Some(*value), timestamp: *timestamp };
     TimeSeries {
         labels: labels.iter().map(label).collect(),
         samples: samples.iter().map(sample).collect(),

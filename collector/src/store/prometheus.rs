@@ -15,13 +15,13 @@ use super::remote::link::Link;
 use super::remote::{LinkError, RemoteStore, Server, WriteError, unavailable};
 use super::{Matcher, SampleRefusal, SeriesSamples, Store, StoreError, TimeRange};
 use crate::query::{ErrorKind, Evaluator, Matrix, QueryError, Value};
+use crate::remote_write;
 
 mod api;
 mod config;
 mod write;
 
 pub use config::{Accept, PrometheusConfig};
-pub use write::body as remote_write_body;
 
 use api::{Fault, Found, Reply};
 
@@ -78,10 +78,10 @@ impl Server for Remote {
     async fn write(&self, batch: &[SeriesSamples]) -> Result<(), WriteError> {
         let refused =
             |error: snap::Error| WriteError::Refused { refusal: SampleRefusal::Unstorable, detail: error.to_string() };
-        let body = write::body(batch).map_err(refused)?;
+        let body = remote_write::encode(batch).map_err(refused)?;
         let request = self.written_to.post("").await.map_err(write::fault)?;
         let request = request
-            .header("Content-Type", "application/x-protobuf")
+            .header("Content-Type", remote_write::V1_CONTENT_TYPE)
             .header("Content-Encoding", "snappy")
             .header("X-Prometheus-Remote-Write-Version", "0.1.0")
             .body(body);

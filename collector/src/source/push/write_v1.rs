@@ -102,7 +102,7 @@ pub(super) mod reference {
         let label = |(name, value): &(&[u8], &[u8])| Label { name: name.to_vec(), value: value.to_vec() };
         TimeSeries {
             labels: labels.iter().map(label).collect(),
-            samples: vec![Sample { value, timestamp }],
+            samples: vec![Sample { value: Some(value), timestamp }],
             histograms: Vec::new(),
         }
     }

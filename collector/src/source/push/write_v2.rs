@@ -75,7 +75,7 @@ mod tests {
     fn request(all: &[&[u32]]) -> Request {
         let series = |refs: &&[u32]| TimeSeries {
             labels_refs: refs.to_vec(),
-            samples: vec![Sample { value: 1.5, timestamp: 7 }],
+            samples: vec![Sample { value: Some(1.5), timestamp: 7 }],
             ..TimeSeries::default()
         };
         Request {

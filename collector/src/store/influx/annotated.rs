@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn an_error_amid_the_answer_is_an_error_whatever_came_before() {
-        let error = "#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n,out of memory,897\r\n";
+        let error =
+            "#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n,out of memory,897\r\n";
         let expected = AnswerError::Query { message: "out of memory".to_owned(), reference: "897".to_owned() };
         assert_eq!(all(&format!("{WHOLE}{error}")), Err(expected.clone()));
         assert_eq!(all(error), Err(expected.clone()));

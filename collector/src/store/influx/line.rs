@@ -132,7 +132,8 @@ mod tests {
     fn samples_are_written_one_a_line_and_what_is_no_number_as_its_bits() {
         let labels = Labels::metric("up").with("zone", "eu west,1=a").with("_x", "50%").with("p", "a\\\n%25");
         let sample = |at, value| Sample { at: Timestamp::from_millis(at), value };
-        let batch = [SeriesSamples { labels, samples: vec![sample(1, 0.1), sample(2, stale_marker()), sample(3, 5e-324)] }];
+        let batch =
+            [SeriesSamples { labels, samples: vec![sample(1, 0.1), sample(2, stale_marker()), sample(3, 5e-324)] }];
         let key = "up,label._x=50%,p=a%5C%0A%2525,zone=eu\\ west\\,1\\=a";
         let expected = format!("{key} value=0.1 1\n{key} bits=9218868437227405314i 2\n{key} value=5e-324 3\n");
         assert_eq!(lines(&batch).unwrap(), expected);

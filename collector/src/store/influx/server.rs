@@ -128,8 +128,7 @@ impl Influx {
     /// How long the bucket keeps samples, `None` inside for ever; `None` when it is not there.
     async fn bucket(&self) -> Result<Option<Option<Duration>>, LinkError> {
         let (asks, org, name) = (self.asks.clone(), self.org.clone(), self.bucket.clone());
-        let request =
-            ListBucketsRequest { name: Some(name.clone()), org: Some(org), ..ListBucketsRequest::default() };
+        let request = ListBucketsRequest { name: Some(name.clone()), org: Some(org), ..ListBucketsRequest::default() };
         let listed = self.guarded(async move { asks.list_buckets(Some(request)).await }).await;
         let listed = match listed {
             // so the server says that no bucket has the name
@@ -151,22 +150,22 @@ impl Influx {
         match tokio::spawn(call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.explained(error)),
-            Err(_) => {
-                Err(LinkError::Answer { url: self.url.clone(), detail: "its client could not make sense of it".to_owned() })
-            }
+            Err(_) => Err(LinkError::Answer {
+                url: self.url.clone(),
+                detail: "its client could not make sense of it".to_owned(),
+            }),
         }
     }
 
     fn explained(&self, error: RequestError) -> LinkError {
         let url = self.url.clone();
         match error {
-            RequestError::Http { status, text } => LinkError::Status {
-                url,
-                status: status.as_u16(),
-                detail: shown(text.as_bytes()),
-                retry_after: None,
-            },
-            RequestError::ReqwestProcessing { source } => LinkError::Lost { url, source: Box::new(source.without_url()) },
+            RequestError::Http { status, text } => {
+                LinkError::Status { url, status: status.as_u16(), detail: shown(text.as_bytes()), retry_after: None }
+            }
+            RequestError::ReqwestProcessing { source } => {
+                LinkError::Lost { url, source: Box::new(source.without_url()) }
+            }
             RequestError::Serializing { source } => LinkError::Lost { url, source: Box::new(source) },
             RequestError::Deserializing { text } => LinkError::Answer { url, detail: text },
         }
@@ -230,10 +229,8 @@ impl Server for Influx {
     }
 
     async fn write(&self, batch: &[SeriesSamples]) -> Result<(), WriteError> {
-        let refused = |detail: &str| WriteError::Refused {
-            refusal: SampleRefusal::Unstorable,
-            detail: detail.to_owned(),
-        };
+        let refused =
+            |detail: &str| WriteError::Refused { refusal: SampleRefusal::Unstorable, detail: detail.to_owned() };
         let lines = line::lines(batch).ok_or_else(|| refused("a series without a name, or a time it does not know"))?;
         let body = gzip(lines.as_bytes()).map_err(|error| refused(&error.to_string()))?;
         let (writes, org, bucket) = (self.writes.clone(), self.org.clone(), self.bucket.clone());

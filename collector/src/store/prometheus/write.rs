@@ -1,62 +1,10 @@
-//! Remote write 1.x: samples into the body of a request, and what an answer means. Pure.
+//! What the answer to a remote write means. Pure.
 //!
-//! Field numbers: WriteRequest{1 timeseries}, TimeSeries{1 labels, 2 samples}, Label{1 name, 2 value},
-//! Sample{1 value, 2 timestamp in ms}. Source: the remote write specification 1.0 of the Prometheus project.
+//! Source: the remote write specification 1.0 of the Prometheus project.
 
-use prost::Message;
-
+use crate::store::SampleRefusal;
 use crate::store::remote::WriteError;
 use crate::store::remote::link::LinkError;
-use crate::store::{SampleRefusal, SeriesSamples};
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    /// Optional, so that a negative zero is written too.
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-/// The body of one request of remote write 1.x: protobuf, snappy-compressed.
-///
-/// # Errors
-/// When the message is longer than a snappy block may be (4 GiB).
-pub fn body(batch: &[SeriesSamples]) -> Result<Vec<u8>, snap::Error> {
-    let message = WriteRequest { timeseries: batch.iter().map(time_series).collect() };
-    snap::raw::Encoder::new().compress_vec(&message.encode_to_vec())
-}
-
-fn time_series(series: &SeriesSamples) -> TimeSeries {
-    let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
-    let sample = |s: &bellwether_models::series::Sample| Sample { value: Some(s.value), timestamp: s.at.as_millis() };
-    TimeSeries {
-        labels: series.labels.iter().map(label).collect(),
-        samples: series.samples.iter().map(sample).collect(),
-    }
-}
 
 /// What a failed request means: by the specification 4xx other than 429 is never worth repeating. Credentials and
 /// addresses can be put right, though, and then what waits is taken; and Prometheus 2.42 says "too old sample" with 500.
