@@ -4,7 +4,7 @@
 # and ends well: the tests then skip what they cannot run, and say so too.
 set -euo pipefail
 
-packages=(prometheus prometheus-alertmanager prometheus-node-exporter haproxy victoria-metrics chromium openssl
+packages=(prometheus prometheus-alertmanager prometheus-node-exporter haproxy victoria-metrics chromium openssl influxdb
   collectd-core libmicrohttpd12 libprotobuf-c1)  # the libraries are those of collectd's plugin write_prometheus
 
 say() { echo "install-test-peers: $*"; }

@@ -404,8 +404,24 @@ async fn the_official_influxdb_client_writes_and_is_told_of_bad_lines() {
 
     let told = support::python::run(&python, "influx.py", &[&ours]).await;
 
+    is_written_and_told(&store, &told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_influxdb_client_of_javascript_writes_and_is_told_of_bad_lines() {
+    let Some(node) = support::node::folder_with_client() else { return };
+    let (store, ingest) = door();
+    let ours = http::serve(push::router(ingest)).await;
+
+    let told = support::node::run(&node, "influx.mjs", &["write", &ours]).await;
+
+    is_written_and_told(&store, &told).await;
+}
+
+/// What both clients of InfluxDB write, and that they are told of their bad line.
+async fn is_written_and_told(store: &MemoryStore, told: &str) {
     assert!(told.contains("400") && told.contains("line 2"), "{told}");
-    let held = newest(&store).await;
+    let held = newest(store).await;
     let expected = [
         (r#"checkout_desk_requests{zone_1="eu west"}"#, 1520.0),
         (r#"checkout_desk_busy{zone_1="eu west"}"#, 0.71),

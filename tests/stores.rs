@@ -1,5 +1,7 @@
 //! The stores whose samples lie on a server, held to the laws of stores against real servers.
 
+#[path = "stores/influx.rs"]
+mod influx;
 mod support;
 
 use std::sync::Arc;
@@ -79,7 +81,7 @@ impl<S: Store> Store for OnPeer<S> {
 
 /// The store on `peer`, with a queue of its own.
 async fn prometheus_on(peer: Peer, flush: Option<&'static str>) -> OnPeer<impl Store> {
-    http::client(); // installs the cryptography
+    http::install_cryptography();
     let folder = tempfile::tempdir().expect("a folder");
     let config = PrometheusConfig { url: peer.url(""), path: folder.path().to_owned(), ..PrometheusConfig::default() };
     let store = prometheus::open(config).await.expect("the store opens");

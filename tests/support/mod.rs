@@ -3,6 +3,8 @@
 
 pub mod gate;
 pub mod http;
+pub mod influx2;
+pub mod node;
 pub mod peer;
 pub mod python;
 pub mod remote_write;
