@@ -53,7 +53,11 @@ impl Segment {
 
     /// Writes records and returns when they are durable. After an error the segment must not be written again: what the
     /// failed write left is cut off as far as the disk lets us.
-    pub(in crate::store) fn append(&mut self, entries: &[Entry], labels: impl Fn(SeriesId) -> Option<Labels>) -> io::Result<()> {
+    pub(in crate::store) fn append(
+        &mut self,
+        entries: &[Entry],
+        labels: impl Fn(SeriesId) -> Option<Labels>,
+    ) -> io::Result<()> {
         let before = self.len;
         let written = self.put_records(entries, labels).and_then(|()| self.file.sync());
         if written.is_err() {
@@ -128,24 +132,24 @@ pub(super) fn take_labels(reader: &mut Reader<'_>) -> Option<Labels> {
 
 /// One record of a segment.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(in crate::store) struct Record {
     /// Series that it names.
-    pub(super) series: Vec<(SeriesId, Labels)>,
+    pub(in crate::store) series: Vec<(SeriesId, Labels)>,
     /// Its samples, in the order of their writing.
-    pub(super) entries: Vec<Entry>,
+    pub(in crate::store) entries: Vec<Entry>,
 }
 
 /// What a segment holds besides good records.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Condition {
+pub(in crate::store) struct Condition {
     /// Length of the file.
     pub(super) len: u64,
     /// Stretches of bytes that are no record, with good records behind them.
-    pub(super) damaged: Vec<Range<u64>>,
+    pub(in crate::store) damaged: Vec<Range<u64>>,
     /// Bytes after the last good record: an unfinished write.
     pub(super) unfinished: u64,
     /// Whether not even the header is whole: an unfinished start, or damage.
-    pub(in crate::store) headless: bool,
+    pub(super) headless: bool,
 }
 
 impl Condition {
@@ -184,7 +188,7 @@ pub(super) fn copy_range(from: &dyn ReadFile, start: u64, end: u64, to: &mut dyn
 
 /// Reads a segment record by record, whatever state it is in, and steps over damage. `take` is given each good record and
 /// where it ends. Holds one record in memory.
-pub(super) fn replay(file: &dyn ReadFile, mut take: impl FnMut(u64, Record)) -> io::Result<Condition> {
+pub(in crate::store) fn replay(file: &dyn ReadFile, mut take: impl FnMut(u64, Record)) -> io::Result<Condition> {
     let mut window = Window { file, len: file.len()?, start: 0, bytes: Vec::new() };
     let headless = window.at(0, HEADER.len())?.is_none_or(|header| header != HEADER);
     let mut condition = Condition { len: window.len, headless, ..Condition::default() };

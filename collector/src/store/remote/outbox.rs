@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bellwether_models::series::{Labels, Sample, Timestamp};
 use tracing::warn;
 
 use crate::store::embedded::disk::{Disk, RealDisk};
-use crate::store::embedded::journal::{Entry, Replay, Segment, replay};
+use crate::store::embedded::journal::{Condition, Entry, Segment, replay};
 use crate::store::{Matcher, SeriesSamples, TimeRange};
 
 /// Bytes after which another segment is begun: what is read, and sent again after a crash, at once.
@@ -92,9 +92,10 @@ impl Outbox {
         for (path, bytes) in RealDisk.list(&dir)? {
             let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
             if let Some(number) = number {
-                let found = replay(&RealDisk, &path)?;
+                let mut samples = 0;
+                let found = replay(&*RealDisk.open(&path)?, |_, record| samples += record.entries.len() as u64)?;
                 report_damage(&path, &found);
-                closed.push_back(Closed { number, bytes, samples: found.entries.len() as u64 });
+                closed.push_back(Closed { number, bytes, samples });
             }
         }
         closed.make_contiguous().sort_by_key(|segment| segment.number);
@@ -122,7 +123,7 @@ impl Outbox {
             let Some(first) = files.closed.front() else { return Ok(None) };
             first.number
         };
-        let batch = gathered(replay(&RealDisk, &self.path(number))?, |_| true, |_| true);
+        let batch = gathered(&self.path(number), |_| true, |_| true)?;
         Ok(Some(Oldest { number, batch }))
     }
 
@@ -142,12 +143,12 @@ impl Outbox {
         };
         let mut found = Vec::new();
         for number in numbers {
-            let segment = match replay(&RealDisk, &self.path(number)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // sent in the meantime
-                read => read?,
-            };
             let inside = |at: i64| range.from.as_millis() <= at && at <= range.to.as_millis();
-            found.extend(gathered(segment, |labels| matchers.iter().all(|m| m.matches(labels)), inside));
+            let matches = |labels: &Labels| matchers.iter().all(|m| m.matches(labels));
+            match gathered(&self.path(number), matches, inside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // sent in the meantime
+                part => found.extend(part?),
+            }
         }
         Ok(found)
     }
@@ -176,7 +177,7 @@ impl Files {
         })
     }
 
-    fn append(&mut self, dir: &std::path::Path, batch: &[SeriesSamples]) -> io::Result<()> {
+    fn append(&mut self, dir: &Path, batch: &[SeriesSamples]) -> io::Result<()> {
         if self.open.as_ref().is_some_and(|open| open.segment.len() >= SEGMENT_BYTES) {
             self.close();
         }
@@ -228,24 +229,28 @@ impl Open {
 }
 
 /// The samples of a segment by series, each in the order of their writing.
-fn gathered(segment: Replay, of_series: impl Fn(&Labels) -> bool, at_time: impl Fn(i64) -> bool) -> Vec<SeriesSamples> {
-    let mut by_id: HashMap<u32, SeriesSamples> = segment
-        .series
-        .into_iter()
-        .filter(|(_, labels)| of_series(labels))
-        .map(|(id, labels)| (id, SeriesSamples { labels, samples: Vec::new() }))
-        .collect();
-    for Entry { id, at, bits } in segment.entries {
-        if let Some(series) = by_id.get_mut(&id).filter(|_| at_time(at)) {
-            series.samples.push(Sample { at: Timestamp::from_millis(at), value: f64::from_bits(bits) });
+fn gathered(
+    path: &Path,
+    of_series: impl Fn(&Labels) -> bool,
+    at_time: impl Fn(i64) -> bool,
+) -> io::Result<Vec<SeriesSamples>> {
+    let mut by_id: HashMap<u32, SeriesSamples> = HashMap::new();
+    replay(&*RealDisk.open(path)?, |_, record| {
+        for (id, labels) in record.series.into_iter().filter(|(_, labels)| of_series(labels)) {
+            by_id.entry(id).or_insert(SeriesSamples { labels, samples: Vec::new() });
         }
-    }
+        for Entry { id, at, bits } in record.entries {
+            if let Some(series) = by_id.get_mut(&id).filter(|_| at_time(at)) {
+                series.samples.push(Sample { at: Timestamp::from_millis(at), value: f64::from_bits(bits) });
+            }
+        }
+    })?;
     let mut found: Vec<SeriesSamples> = by_id.into_values().filter(|series| !series.samples.is_empty()).collect();
     found.sort_by(|a, b| a.labels.cmp(&b.labels));
-    found
+    Ok(found)
 }
 
-fn report_damage(path: &std::path::Path, found: &Replay) {
+fn report_damage(path: &Path, found: &Condition) {
     if !found.damaged.is_empty() {
         let stretches = found.damaged.len();
         warn!(path = %path.display(), stretches, "a segment of the queue is damaged; what is whole in it is sent");
