@@ -12,8 +12,8 @@ mod support;
 use std::sync::Arc;
 
 use bellwether_collector::query::{Engine, EngineConfig, http::router};
-use bellwether_collector::store::memory::MemoryStore;
-use bellwether_collector::store::{SeriesSamples, Store};
+use bellwether_collector::store::embedded::{EmbeddedConfig, EmbeddedStore};
+use bellwether_collector::store::{Appended, Batch, SeriesSamples, Store, StoreError};
 use promql::compare::Answer;
 use promql::{api, data, expressions, recorded};
 use serde_json::Value;
@@ -25,6 +25,24 @@ struct Pair {
     ours: String,
     theirs: String,
     _peer: Peer,
+    _directory: tempfile::TempDir,
+}
+
+/// The embedded store, which seals and merges all the time: samples lie in blocks, in the journal and in memory.
+fn open(directory: &tempfile::TempDir) -> EmbeddedStore {
+    let path = directory.path().to_owned();
+    let partition = std::time::Duration::from_secs(1800);
+    EmbeddedStore::open(EmbeddedConfig { path, partition, memory_bytes: 1 << 16, ..EmbeddedConfig::default() })
+        .expect("the store opens")
+}
+
+async fn append(store: &EmbeddedStore, batch: Batch) -> Appended {
+    loop {
+        match store.append(batch.clone()).await {
+            Err(StoreError::Busy) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+            answer => return answer.expect("the store takes the batch"),
+        }
+    }
 }
 
 /// One way to ask.
@@ -38,15 +56,17 @@ impl Pair {
     async fn with(series: Vec<SeriesSamples>) -> Self {
         let peer = Peer::prometheus("global: {evaluation_interval: 1m}\n");
         let client = support::http::client();
-        let store = MemoryStore::default();
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory);
         for batch in in_order_of_time(&series) {
             remote_write::send(&client, &peer.url("/api/v1/write"), &batch).await;
-            let appended = store.append(batch).await.expect("the store takes the batch");
+            let appended = append(&store, batch).await;
             assert!(appended.refused.is_empty(), "{:?}", appended.refused);
         }
-        let engine = Engine::new(Arc::new(store), EngineConfig::default());
+        drop(store);
+        let engine = Engine::new(Arc::new(open(&directory)), EngineConfig::default());
         let ours = support::http::serve(router(engine)).await;
-        Self { client, ours, theirs: peer.url(""), _peer: peer }
+        Self { client, ours, theirs: peer.url(""), _peer: peer, _directory: directory }
     }
 
     async fn ask(&self, server: &str, expression: &str, question: &Question) -> Answer {
