@@ -20,13 +20,24 @@ pub(super) fn write_sample_value(out: &mut String, value: f64) {
 }
 
 fn write_decimal(out: &mut String, value: f64) {
-    let written = match value {
-        v if v.is_nan() => out.write_str("NaN"),
-        f64::INFINITY => out.write_str("+Inf"),
-        f64::NEG_INFINITY => out.write_str("-Inf"),
-        v => write!(out, "{v}"),
-    };
-    debug_assert!(written.is_ok(), "a text can grow");
+    match value {
+        v if v.is_nan() => out.push_str("NaN"),
+        f64::INFINITY => out.push_str("+Inf"),
+        f64::NEG_INFINITY => out.push_str("-Inf"),
+        v => write_finite(out, v),
+    }
+}
+
+/// The fast way knows an exponent where we want none; these few are left to the slow one.
+fn write_finite(out: &mut String, value: f64) {
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(value);
+    if text.contains('e') {
+        let written = write!(out, "{value}");
+        debug_assert!(written.is_ok(), "a text can grow");
+    } else {
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+    }
 }
 
 /// The exponent has a sign and at least two digits.
@@ -40,7 +51,20 @@ fn write_scientific(out: &mut String, value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_decimal_is_that_of_the_standard_library(bits: u64, whole in -1_000_000i64..1_000_000, hundredths in 0i32..100) {
+            for value in [f64::from_bits(bits), whole as f64, whole as f64 + f64::from(hundredths) / 100.0] {
+                if value.is_finite() {
+                    prop_assert_eq!(decimal(value), format!("{value}"));
+                }
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_written_as_prometheus_writes_them() {

@@ -88,6 +88,8 @@ struct Shared {
     disk: Arc<dyn Disk>,
     partition_ms: i64,
     state: RwLock<State>,
+    /// On how many threads a selection is read at most.
+    readers: usize,
     /// Set when the store is dropped: work that can wait for the next start ends.
     closing: AtomicBool,
 }
@@ -133,9 +135,14 @@ impl EmbeddedStore {
         let lock = lock(&config.path, &*disk)?;
         let found = recover::recover(&config, &*disk)?;
         let (partition_ms, next_generation) = (found.partition_ms, found.next_generation);
-        let shared =
-            Shared { config, disk, partition_ms, state: RwLock::new(found.state), closing: AtomicBool::new(false) };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            config,
+            disk,
+            partition_ms,
+            state: RwLock::new(found.state),
+            readers: std::thread::available_parallelism().map_or(1, usize::from),
+            closing: AtomicBool::new(false),
+        });
         let (queue, commands) = sync_channel(shared.config.queue.max(1));
         let writer = Writer::new(shared.clone(), found.head_generations, next_generation);
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run(&commands));

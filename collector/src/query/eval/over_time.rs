@@ -184,9 +184,14 @@ fn sum(samples: &[Sample]) -> f64 {
     sum.total()
 }
 
-/// The mean, updated sample by sample so that no intermediate sum overflows. An infinite mean stays until the other
-/// infinity or NaN comes.
+/// The mean; where the sum overflows, or is none, updated sample by sample.
 fn average(samples: &[Sample]) -> f64 {
+    let sum = sum(samples);
+    if sum.is_finite() { sum / samples.len() as f64 } else { average_of_large(samples) }
+}
+
+/// The mean, without an intermediate sum that overflows. An infinite mean stays until the other infinity or NaN comes.
+fn average_of_large(samples: &[Sample]) -> f64 {
     let mut mean = CompensatedSum::default();
     for (index, value) in samples.iter().map(|sample| sample.value).enumerate() {
         let so_far = mean.raw();

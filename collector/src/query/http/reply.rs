@@ -86,9 +86,14 @@ pub(super) fn value(value: &Value, at: Timestamp) -> Reply {
     }
 }
 
+/// About as long as a point is in a reply.
+const BYTES_A_POINT: usize = 24;
+
 /// The answer to a range query.
 pub(super) fn matrix(matrix: &Matrix) -> Reply {
+    let points: usize = matrix.iter().map(|series| series.samples.len()).sum();
     result("matrix", |out| {
+        out.reserve(points.saturating_mul(BYTES_A_POINT));
         write_list(out, matrix, |out, series| {
             out.push_str(r#"{"metric":"#);
             write_labels(out, &series.labels);
@@ -182,7 +187,7 @@ fn write_time(out: &mut String, at: Timestamp) {
         out.push('-');
     }
     let (seconds, fraction) = (millis.unsigned_abs() / 1000, millis.unsigned_abs() % 1000);
-    put(out, format_args!("{seconds}"));
+    out.push_str(itoa::Buffer::new().format(seconds));
     if fraction != 0 {
         put(out, format_args!(".{fraction:03}"));
     }

@@ -19,6 +19,7 @@ use super::disk::{AppendFile, Disk, ReadFile, read_range};
 use super::head::merge;
 use super::journal::{put_labels, take_labels};
 use super::labels::SeriesId;
+use super::state::keep_within;
 use super::wire::{Reader, put_frame, put_varint, put_zigzag};
 
 const HEADER: &[u8; 8] = b"BWBLOCK2";
@@ -169,7 +170,7 @@ impl Block {
             }
         }
         let mut points = merge(runs);
-        points.retain(|(at, _)| (from..=to).contains(at));
+        keep_within(&mut points, from, to);
         Ok(points)
     }
 
@@ -183,7 +184,12 @@ impl Block {
 
     /// The bytes of all chunks of a series, as they lie in the file.
     fn region(&self, place: Place) -> Result<Vec<u8>, BlockError> {
-        read_range(&*self.file, place.offset, place.len).map_err(|source| match source.kind() {
+        if place.offset + place.len as u64 > self.bytes {
+            return Err(self.damaged(&format!("the end of series {}", place.id), place.offset));
+        }
+        let mut region = vec![0; place.len];
+        let read = self.file.read_at(&mut region, place.offset).map(|()| region);
+        read.map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged(&format!("the end of series {}", place.id), place.offset),
             _ => self.io(source),
         })
@@ -472,6 +478,7 @@ fn parse_directory(payload: &[u8]) -> Option<Directory> {
         bounds.push(end);
         ids.insert(id);
     }
+    ids.optimize();
     (tag == DIRECTORY && ids.len() == count as u64).then_some(Directory { samples, span, ids, bounds })
 }
 

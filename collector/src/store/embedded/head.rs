@@ -211,6 +211,9 @@ fn take_change(reader: &mut Reader<'_>, op: u8) -> Option<(i64, u64)> {
 /// Joins runs of points, each ascending, into one; where several have a point at one time, the last run's stays.
 pub(super) fn merge(mut runs: Vec<Vec<Point>>) -> Vec<Point> {
     runs.retain(|run| !run.is_empty());
+    if runs.len() < 2 {
+        return runs.pop().unwrap_or_default();
+    }
     let in_order = runs.windows(2).all(|pair| pair[0].last().map(|p| p.0) < pair[1].first().map(|p| p.0));
     let mut all = runs.concat();
     if !in_order {

@@ -1,6 +1,8 @@
 //! What is known in memory, and how questions are answered from it and from the blocks.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bellwether_models::series::{Labels, Sample, Timestamp};
 use roaring::RoaringBitmap;
@@ -68,6 +70,24 @@ struct View {
     blocks: Vec<Arc<Block>>,
 }
 
+/// What a selection wants of each series, and how much was found so far by all who look.
+struct Wanted {
+    from: i64,
+    to: i64,
+    limit: usize,
+    samples: AtomicUsize,
+}
+
+impl Wanted {
+    fn count(&self, samples: usize) -> Result<(), StoreError> {
+        let before = self.samples.fetch_add(samples, Relaxed);
+        if before.saturating_add(samples) > self.limit {
+            return Err(StoreError::TooLarge { limit: self.limit });
+        }
+        Ok(())
+    }
+}
+
 impl State {
     /// Unsealed points of a series in a range, ascending.
     pub(super) fn unsealed(&self, id: SeriesId, from: i64, to: i64) -> Vec<Point> {
@@ -77,7 +97,7 @@ impl State {
         };
         let frozen = self.frozen.as_deref().map(within).unwrap_or_default();
         let mut points = merge(vec![frozen, within(&self.head)]);
-        points.retain(|(at, _)| (from..=to).contains(at));
+        keep_within(&mut points, from, to);
         points
     }
 
@@ -139,21 +159,43 @@ impl Shared {
     ) -> Result<Vec<SeriesSamples>, StoreError> {
         let (from, to, ids) = self.candidates(matchers, range)?;
         let ids: Vec<SeriesId> = ids.into_iter().collect();
-        let (mut found, mut samples) = (Vec::new(), 0);
+        let wanted = Wanted { from, to, limit, samples: AtomicUsize::new(0) };
+        let mut found = self.read_all(&ids, &wanted)?;
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(found)
+    }
+
+    /// Reads series on as many threads as the machine has to offer and the work is worth.
+    fn read_all(&self, ids: &[SeriesId], wanted: &Wanted) -> Result<Vec<SeriesSamples>, StoreError> {
+        let workers = self.readers.min(ids.len().div_ceil(SERIES_PER_LOCK));
+        if workers < 2 {
+            return self.read_some(ids, wanted);
+        }
+        std::thread::scope(|scope| {
+            let shares: Vec<_> = ids
+                .chunks(ids.len().div_ceil(workers))
+                .map(|share| scope.spawn(move || self.read_some(share, wanted)))
+                .collect();
+            let mut found = Vec::with_capacity(ids.len());
+            for share in shares {
+                found.extend(share.join().map_err(|_| StoreError::Closed)??);
+            }
+            Ok(found)
+        })
+    }
+
+    fn read_some(&self, ids: &[SeriesId], wanted: &Wanted) -> Result<Vec<SeriesSamples>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(SERIES_PER_LOCK) {
-            let View { series, blocks } = self.view(some, from, to);
+            let View { series, blocks } = self.view(some, wanted.from, wanted.to);
             for (id, labels, unsealed) in series {
-                let points = gather(id, from, to, &blocks, unsealed)?;
-                samples += points.len();
-                if samples > limit {
-                    return Err(StoreError::TooLarge { limit });
-                }
+                let points = gather(id, wanted.from, wanted.to, &blocks, unsealed)?;
+                wanted.count(points.len())?;
                 if !points.is_empty() {
                     found.push(SeriesSamples { labels, samples: points.into_iter().map(sample).collect() });
                 }
             }
         }
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(found)
     }
 
@@ -226,6 +268,12 @@ fn gather(
     }
     runs.push(unsealed);
     Ok(merge(runs))
+}
+
+/// Cuts points in ascending order of time to a closed range.
+pub(super) fn keep_within(points: &mut Vec<Point>, from: i64, to: i64) {
+    points.truncate(points.partition_point(|(at, _)| *at <= to));
+    points.drain(..points.partition_point(|(at, _)| *at < from));
 }
 
 fn sample((at, bits): Point) -> Sample {
