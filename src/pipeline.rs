@@ -48,7 +48,10 @@ impl Pipeline {
         let store = config.store.open().await?;
         std::fs::create_dir_all(&state).with_context(|| format!("could not create {}", state.display()))?;
         let pipeline = Self::over(store, config, clock, Some(&state)).await?;
-        if let Err(error) = pipeline.ingest.restore().await {
+        // A server may hold series that never came through our door.
+        if !config.store.is_elsewhere()
+            && let Err(error) = pipeline.ingest.restore().await
+        {
             warn!(error = &error as &dyn std::error::Error, "which series were active is not known; limits count anew");
         }
         Ok(pipeline)

@@ -58,7 +58,8 @@ impl StoreConfig {
         ))
     }
 
-    fn is_elsewhere(&self) -> bool {
+    /// Whether a server keeps the samples.
+    pub(crate) fn is_elsewhere(&self) -> bool {
         self.influx.is_some() || self.prometheus.is_some()
     }
 
