@@ -12,8 +12,8 @@ use bellwether_collector::source::host::HostConfig;
 use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
 use bellwether_models::duration::as_text;
-use bellwether_predictor::config::{Backend, CalledService, DetectionConfig, ForecastConfig};
-use bellwether_scheduler::config::{AlertsConfig, RerouteConfig, ScaleConfig};
+use bellwether_predictor::config::{Backend, CalledService, DetectionConfig, ForecastConfig, Quantity, Ratio};
+use bellwether_scheduler::config::{AlertsConfig, Limit, RerouteConfig, ScaleConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub services: Vec<CalledService>,
     /// How anomalies are found.
     pub detection: DetectionConfig,
+    /// Quantities that must not pass a limit, such as disks.
+    pub limits: Vec<Limit>,
     /// Where incidents are sent.
     pub alerts: AlertsConfig,
     /// How load is moved away from backends before they are full.
@@ -129,6 +131,12 @@ pub struct WorkloadConfig {
     /// PromQL of what users feel: latency, errors.
     #[serde(default)]
     pub symptoms: Vec<String>,
+    /// Shares of what goes wrong, judged by how many there were.
+    #[serde(default)]
+    pub ratios: Vec<Ratio>,
+    /// Demand below which its symptoms say nothing. Default 0: they always count.
+    #[serde(default)]
+    pub min_volume: f64,
     /// Names of the workloads and services it calls.
     #[serde(default)]
     pub depends_on: Vec<String>,
@@ -184,6 +192,9 @@ impl Config {
             }
         }
         faults.extend(self.alerts.check().err().map(|fault| crate::words::chain(&fault)));
+        for (index, limit) in self.limits.iter().enumerate() {
+            faults.extend(limit.check().err().map(|fault| format!("limits[{index}].{fault}")));
+        }
         for workload in &self.workloads {
             if let Some(Err(fault)) = workload.scale.as_ref().map(ScaleConfig::check) {
                 faults.push(format!("workload {:?}: scale: {fault}", workload.name));
@@ -215,6 +226,8 @@ impl Config {
             demand: w.demand.clone(),
             replicas: w.replicas.clone(),
             symptoms: w.symptoms.clone(),
+            ratios: w.ratios.clone(),
+            min_volume: w.min_volume,
             depends_on: w.depends_on.clone(),
             forecast: w.forecast,
         };
@@ -223,9 +236,15 @@ impl Config {
             load: b.load.clone(),
             ..Backend::default()
         };
+        let quantity = |limit: &Limit| {
+            let usual = ForecastConfig::default();
+            let forecast = ForecastConfig { step: limit.step, horizon: limit.within.max(limit.step), ..usual };
+            Quantity { name: limit.name.clone(), query: limit.query.clone(), forecast }
+        };
         bellwether_predictor::Config {
             workloads: self.workloads.iter().map(workload).collect(),
             services: self.services.clone(),
+            quantities: self.limits.iter().map(quantity).collect(),
             backends: self.reroute.backends.iter().map(backend).collect(),
             detection: self.detection.clone(),
         }
@@ -244,6 +263,7 @@ impl Config {
         bellwether_scheduler::Config {
             workloads: self.workloads.iter().filter_map(scaled).collect(),
             alerts: self.alerts.clone(),
+            limits: self.limits.clone(),
             reroute: self.reroute.clone(),
             cadence: self.cadence.duration(),
         }

@@ -34,6 +34,15 @@ pub fn incident(incident: &Incident, most: usize) -> String {
         count(incident.services.len(), "service", "services"),
         incident.services.join(", ")
     );
+    if !incident.blast_radius.is_empty() {
+        let _ = writeln!(text, "  may reach next: {}", incident.blast_radius.join(", "));
+    }
+    for change in &incident.changes {
+        let _ = writeln!(text, "  changed nearby: {} UTC, a {} of {}", clock(change.at), change.kind, change.service);
+    }
+    if let Some(at) = incident.silent_since {
+        let _ = writeln!(text, "  its symptoms are silent since {} UTC", clock(at));
+    }
     match &incident.ranking.abstained {
         Some(why) => {
             let _ = writeln!(text, "  not sure what broke first: {why}; the likeliest all the same:");

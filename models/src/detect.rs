@@ -91,9 +91,33 @@ pub struct Anomaly {
     pub expected: f64,
 }
 
+impl Anomaly {
+    /// How far what was observed lies from what was expected, as a share of that; infinite where nothing was observed or
+    /// nothing expected, and 0 where what was to be expected is not known.
+    #[must_use]
+    pub fn effect(&self) -> f64 {
+        match (self.observed - self.expected).abs() / self.expected.abs() {
+            _ if self.observed.is_nan() => f64::INFINITY,
+            share if share.is_nan() => 0.0,
+            share => share,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_effect_is_a_share_of_what_was_expected() {
+        let effect = |observed: f64, expected: f64| {
+            let (onset, last_seen) = (Timestamp::from_secs(1), Timestamp::from_secs(1));
+            let series = Labels::metric("latency");
+            Anomaly { series, onset, last_seen, surprise: 4.0, kind: None, observed, expected }.effect()
+        };
+        assert_eq!([effect(1.5, 1.0), effect(0.0, 2.0), effect(1.0, 0.0)], [0.5, 1.0, f64::INFINITY]);
+        assert_eq!([effect(f64::NAN, 1.0), effect(1.0, f64::NAN), effect(0.0, 0.0)], [f64::INFINITY, 0.0, 0.0]);
+    }
 
     #[test]
     fn an_anomaly_without_expectation_survives_json() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cause::Ranking;
+use crate::cause::{self, Ranking};
 use crate::detect::Anomaly;
 use crate::series::Timestamp;
 
@@ -67,4 +67,30 @@ pub struct Incident {
     pub anomalies: Vec<Anomaly>,
     /// Ranked causes.
     pub ranking: Ranking,
+    /// Services that call those out of order, directly or through others: whom it may reach next. Sorted.
+    #[serde(default)]
+    pub blast_radius: Vec<String>,
+    /// Changes to its services and what they call, from an hour before its onset on; oldest first.
+    #[serde(default)]
+    pub changes: Vec<cause::Change>,
+    /// Since when the symptoms that opened it are silent: it is then neither seen to last nor seen to be over.
+    #[serde(default)]
+    pub silent_since: Option<Timestamp>,
+    /// The incident it was part of, before the two turned out to have nothing to do with one another.
+    #[serde(default)]
+    pub split_from: Option<String>,
+    /// How often the trouble went away and came back.
+    #[serde(default)]
+    pub returns: u32,
+}
+
+/// What was found out about an incident.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// See [`Incident::ranking`].
+    pub ranking: Ranking,
+    /// See [`Incident::changes`].
+    pub changes: Vec<cause::Change>,
+    /// See [`Incident::blast_radius`].
+    pub blast_radius: Vec<String>,
 }

@@ -71,6 +71,9 @@ pub struct Snapshot {
     pub workloads: Vec<Outlook>,
     /// One outlook for each configured backend: its demand is the load it carries.
     pub backends: Vec<Outlook>,
+    /// One outlook for each quantity that must not pass a limit.
+    #[serde(default)]
+    pub quantities: Vec<Outlook>,
     /// Open incidents, and those resolved lately, newest onset first.
     pub incidents: Vec<Incident>,
 }

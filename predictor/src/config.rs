@@ -17,6 +17,8 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// Servers among which traffic can be moved. Default none.
     pub backends: Vec<Backend>,
+    /// Quantities that must not pass a limit. Default none.
+    pub quantities: Vec<Quantity>,
     /// What is no workload but takes part in calls (databases, queues, services of others), so that causes can be
     /// followed through it. Default none.
     pub services: Vec<CalledService>,
@@ -46,10 +48,74 @@ pub struct Workload {
     pub replicas: Option<String>,
     /// PromQL for what its users feel (latency, errors); each may give several series. Default none: no incidents.
     pub symptoms: Vec<String>,
+    /// Shares of what goes wrong, judged by how many there were. Default none.
+    pub ratios: Vec<Ratio>,
+    /// Demand below which its symptoms say nothing, in the units of the demand query: too few requests make any latency
+    /// or share wild. Default 0: they always count.
+    pub min_volume: f64,
     /// Workloads or services it calls; their series are searched for causes, and theirs in turn. Default none.
     pub depends_on: Vec<String>,
     /// How its demand is forecast.
     pub forecast: ForecastConfig,
+}
+
+/// A share of what goes wrong, as a symptom. What is scored is its lower bound at 95 % confidence, so that one failure of
+/// three requests is no news, and a hundred of a thousand are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ratio {
+    /// What people call it, such as `errors`. Required.
+    pub name: String,
+    /// PromQL for what goes wrong, per second. No series means none. Required.
+    pub bad: String,
+    /// PromQL for all there is, per second, with the same labels. Required.
+    pub total: String,
+}
+
+/// A symptom: what is asked of the store, and under which name it is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// PromQL.
+    pub query: String,
+}
+
+impl Workload {
+    /// Its symptoms as they are asked for, on a grid of `step`.
+    #[must_use]
+    pub fn asked(&self, step: Step) -> Vec<Asked> {
+        let plain = self.symptoms.iter().map(|symptom| (symptom.clone(), symptom.clone()));
+        let shares = self.ratios.iter().map(|ratio| (ratio.name.clone(), ratio.lower_bound(step)));
+        plain.chain(shares).map(|(name, query)| Asked { name, query: self.with_volume(query) }).collect()
+    }
+
+    fn with_volume(&self, query: String) -> String {
+        if self.min_volume > 0.0 {
+            format!("({query}) and on() (({}) >= {})", self.demand, self.min_volume)
+        } else {
+            query
+        }
+    }
+}
+
+/// Half the squared two-sided 95 % point of the standard normal distribution, and the point itself.
+const HALF_Z2: f64 = 1.920_729;
+const Z: f64 = 1.959_964;
+
+impl Ratio {
+    /// PromQL for the lower bound of the share.
+    ///
+    /// # Source
+    /// Score interval (Wilson 1927), with both counts over one step.
+    fn lower_bound(&self, step: Step) -> String {
+        let seconds = step.as_secs_f64();
+        let all = format!("((({}) * {seconds}))", self.total);
+        let bad = format!("((({}) or (({}) * 0)) * {seconds})", self.bad, self.total);
+        let quarter = HALF_Z2 / 2.0;
+        let width = format!("sqrt(clamp_min({bad} * ({all} - {bad}) / {all}, 0) + {quarter})");
+        format!("clamp_min(({bad} + {HALF_Z2} - {Z} * {width}) / ({all} + {}), 0)", 2.0 * HALF_Z2)
+    }
 }
 
 /// A server among several that share traffic.
@@ -61,6 +127,18 @@ pub struct Backend {
     /// PromQL for the load it carries, one series. Required.
     pub load: String,
     /// How its load is forecast.
+    pub forecast: ForecastConfig,
+}
+
+/// Something that must not pass a limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quantity {
+    /// Its name, unique among quantities. Required.
+    pub name: String,
+    /// PromQL for it, one series. Required.
+    pub query: String,
+    /// How it is forecast.
     pub forecast: ForecastConfig,
 }
 
@@ -151,6 +229,17 @@ pub struct DetectionConfig {
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub reference: Duration,
+    /// How far a symptom must lie from what was expected to count, as a share of that: 0.1 passes over what is a tenth
+    /// off, however unusual. Default 0: all that is unusual counts.
+    pub min_effect: f64,
+    /// How long an incident stays open whose symptoms have fallen silent: it must not resolve just because its data
+    /// vanished. Default 1h; 0s takes silence for quiet.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub hold_silent: Duration,
+    /// Whether calls are read from the metrics of Istio, Linkerd, Envoy, service graphs and OpenTelemetry clients too,
+    /// beside `depends_on`. Default true.
+    pub discover_calls: bool,
     /// Label whose value names the service of a series. Default `service`.
     pub service_label: String,
     /// Most series one symptom may give; those beyond it are not scored, and counted. Default 100.
@@ -166,6 +255,9 @@ impl Default for DetectionConfig {
             step: Duration::from_secs(60),
             warm_up: Duration::from_secs(7 * 86_400),
             reference: Duration::from_secs(2 * 3600),
+            min_effect: 0.0,
+            hold_silent: Duration::from_secs(3600),
+            discover_calls: true,
             service_label: "service".to_owned(),
             max_series_per_symptom: 100,
             max_series_per_incident: 5000,
@@ -247,6 +339,12 @@ impl Config {
         for (index, backend) in self.backends.iter().enumerate() {
             backend.check(&format!("backends[{index}]"), &mut faults);
         }
+        for (index, quantity) in self.quantities.iter().enumerate() {
+            let at = format!("limits[{index}]");
+            faults.query(format!("{at}.query"), &quantity.query);
+            quantity.forecast.check(&at, &mut faults);
+        }
+        faults.names("limits", self.quantities.iter().map(|q| q.name.as_str()));
         faults.names("workloads", self.workloads.iter().map(|w| w.name.as_str()));
         faults.names("backends", self.backends.iter().map(|b| b.name.as_str()));
         faults.names("services", self.services.iter().map(|s| s.name.as_str()));
@@ -264,6 +362,13 @@ impl Workload {
         for (index, symptom) in self.symptoms.iter().enumerate() {
             faults.query(format!("{at}.symptoms[{index}]"), symptom);
         }
+        for (index, ratio) in self.ratios.iter().enumerate() {
+            let at = format!("{at}.ratios[{index}]");
+            faults.range(!ratio.name.is_empty(), format!("{at}.name"), "a name such as errors");
+            faults.query(format!("{at}.bad"), &ratio.bad);
+            faults.query(format!("{at}.total"), &ratio.total);
+        }
+        faults.range(self.min_volume >= 0.0, format!("{at}.min_volume"), "a number, at least 0");
         self.forecast.check(&format!("{at}.forecast"), faults);
     }
 }
@@ -297,6 +402,7 @@ impl DetectionConfig {
         );
         faults.range(self.step >= Duration::from_secs(1), format!("{at}.step"), "at least 1s");
         faults.range(self.reference >= 10 * self.step, format!("{at}.reference"), "at least ten steps");
+        faults.range(self.min_effect >= 0.0, format!("{at}.min_effect"), "a share, at least 0");
         faults.range(is_label_name(&self.service_label), format!("{at}.service_label"), "a label name such as service");
         faults.range(self.max_series_per_symptom > 0, format!("{at}.max_series_per_symptom"), "above zero");
         faults.range(self.max_series_per_incident > 0, format!("{at}.max_series_per_incident"), "above zero");
@@ -378,6 +484,18 @@ mod tests {
         assert!(said.iter().any(|s| s.starts_with("backends[0].load")));
         assert!(said.contains(&r#"workloads[1].name "checkout" is there already; names must differ"#.to_owned()));
         assert_eq!(said.len(), 5);
+    }
+
+    #[test]
+    fn every_form_of_a_symptom_is_asked_for_in_good_promql() {
+        let ratio = Ratio { name: "errors".to_owned(), bad: "sum(rate(e[1m]))".to_owned(), total: "t".to_owned() };
+        let workload = Workload { symptoms: vec!["lat".to_owned()], ratios: vec![ratio], ..checkout() };
+        let asked = workload.asked(Step::from_secs(60));
+        assert_eq!((asked[0].name.as_str(), asked[0].query.as_str(), asked[1].name.as_str()), ("lat", "lat", "errors"));
+        assert!(promql_parser::parser::parse(&asked[1].query).is_ok(), "{}", asked[1].query);
+        let quiet = Workload { min_volume: 5.0, ..workload }.asked(Step::from_secs(60));
+        assert!(quiet.iter().all(|asked| promql_parser::parser::parse(&asked.query).is_ok()));
+        assert!(quiet[0].query.starts_with("(lat) and on() ((sum("));
     }
 
     #[test]

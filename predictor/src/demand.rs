@@ -23,11 +23,12 @@ const MOST_FITS_PER_TICK: usize = 4;
 /// Series read from the store at the same time.
 const READS_AT_ONCE: usize = 16;
 
-/// Whether a series is the demand of a workload or the load of a backend.
+/// Whether a series is the demand of a workload, the load of a backend, or something that has a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Workload,
     Backend,
+    Quantity,
 }
 
 /// One series to foresee.
@@ -56,13 +57,21 @@ impl Target {
             replicas: None,
             forecast: b.forecast,
         });
-        workloads.chain(backends).collect()
+        let quantities = config.quantities.iter().map(|q| Self {
+            kind: Kind::Quantity,
+            name: q.name.clone(),
+            query: q.query.clone(),
+            replicas: None,
+            forecast: q.forecast,
+        });
+        workloads.chain(backends).chain(quantities).collect()
     }
 
     fn key(&self) -> String {
         match self.kind {
             Kind::Workload => format!("workload {}", self.name),
             Kind::Backend => format!("backend {}", self.name),
+            Kind::Quantity => format!("quantity {}", self.name),
         }
     }
 
@@ -123,14 +132,14 @@ impl Demand {
         names.iter().filter_map(|name| self.minds.get(name)?.outlook.as_ref()).collect()
     }
 
-    /// The newest outlooks of workloads and of backends, each in order of name.
+    /// The newest outlooks of workloads, of backends and of quantities, each in order of name.
     #[must_use]
-    pub fn outlooks(&self) -> (Vec<Outlook>, Vec<Outlook>) {
+    pub fn outlooks(&self) -> (Vec<Outlook>, Vec<Outlook>, Vec<Outlook>) {
         let of = |kind: Kind| {
             let minds = self.minds.values().filter(move |mind| mind.target.kind == kind);
             minds.filter_map(|mind| mind.outlook.clone()).collect()
         };
-        (of(Kind::Workload), of(Kind::Backend))
+        (of(Kind::Workload), of(Kind::Backend), of(Kind::Quantity))
     }
 
     /// When the next series is due.

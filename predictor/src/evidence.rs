@@ -26,6 +26,16 @@ impl CallMap {
         Self { callees }
     }
 
+    /// The same calls and `others`, given as `(caller, callee)`.
+    #[must_use]
+    pub fn with<'a>(&self, others: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut callees = self.callees.clone();
+        for (caller, callee) in others {
+            callees.entry(caller.to_owned()).or_default().insert(callee.to_owned());
+        }
+        Self { callees }
+    }
+
     /// Every call, as `(caller, callee)`.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.callees
@@ -46,6 +56,21 @@ impl CallMap {
             next += 1;
         }
         reached
+    }
+
+    /// Who calls `services`, directly or through others, without those themselves; in order of name.
+    #[must_use]
+    pub fn callers(&self, services: &[String]) -> Vec<String> {
+        let mut reached: BTreeSet<&str> = services.iter().map(String::as_str).collect();
+        loop {
+            let further = self.all().filter(|(caller, callee)| reached.contains(callee) && !reached.contains(caller));
+            let further: Vec<&str> = further.map(|(caller, _)| caller).collect();
+            if further.is_empty() {
+                break;
+            }
+            reached.extend(further);
+        }
+        reached.into_iter().filter(|s| !services.iter().any(|own| own == s)).map(str::to_owned).collect()
     }
 
     /// The calls among `services`, as `(caller, callee)`.

@@ -8,14 +8,15 @@ use bellwether_collector::query::Engine;
 use bellwether_collector::store::Batch;
 use bellwether_models::cause::{Ranking, rank};
 use bellwether_models::detect::{Anomaly, Score};
-use bellwether_models::incident::{Incident, Sighting, Topology};
+use bellwether_models::incident::{Findings, Incident, Sighting, Topology};
 use bellwether_models::series::{Labels, Timestamp, Window};
 use futures::StreamExt;
 use metrics::{counter, gauge, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
-use crate::config::{Config, DetectionConfig};
+use crate::config::{Asked, Config, DetectionConfig};
+use crate::discover::Discovered;
 use crate::evidence::CallMap;
 use crate::foresee::Wanted;
 use crate::incidents::Incidents;
@@ -34,6 +35,9 @@ pub struct Health {
     /// Shared with the computation, so that a tick dropped half-way loses nothing.
     symptoms: Arc<Mutex<Vec<Symptom>>>,
     incidents: Incidents,
+    configured: CallMap,
+    discovered: Discovered,
+    /// The calls that were configured and those that were discovered.
     calls: CallMap,
     topology: Topology,
 }
@@ -60,14 +64,19 @@ impl Health {
 
     /// Takes over what `config` names; a symptom that stays keeps what it has learnt.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.calls = CallMap::of(config);
-        self.topology = Topology::new(self.calls.all());
-        let key = |s: &Symptom| (s.workload().to_owned(), s.query().to_owned());
+        self.configured = CallMap::of(config);
+        self.join_calls();
+        let key = |s: &Symptom| (s.workload().to_owned(), s.asked());
         let mut symptoms = locked(&self.symptoms);
-        let mut known: BTreeMap<(String, String), Symptom> = symptoms.drain(..).map(|s| (key(&s), s)).collect();
-        let wanted =
-            config.workloads.iter().flat_map(|w| w.symptoms.iter().map(|query| (w.name.clone(), query.clone())));
+        let mut known: BTreeMap<(String, Asked), Symptom> = symptoms.drain(..).map(|s| (key(&s), s)).collect();
+        let step = config.detection.grid();
+        let wanted = config.workloads.iter().flat_map(|w| w.asked(step).into_iter().map(|a| (w.name.clone(), a)));
         symptoms.extend(wanted.map(|key| known.remove(&key).unwrap_or_else(|| Symptom::new(&key.0, &key.1))));
+    }
+
+    fn join_calls(&mut self) {
+        self.calls = self.configured.with(self.discovered.calls());
+        self.topology = Topology::new(self.calls.all());
     }
 
     /// When the next point of a symptom is due.
@@ -88,9 +97,14 @@ impl Health {
                 Scored::default()
             });
         let series = locked(&self.symptoms).iter().map(Symptom::series).sum();
+        if config.discover_calls && self.discovered.refresh(now, &config.service_label, engine).await {
+            self.join_calls();
+        }
+        let heard = locked(&self.symptoms).iter().flat_map(Symptom::heard).collect();
+        self.incidents.hear(&heard);
         for incident in self.incidents.observe(now, &scored.seen, &self.topology, config, series) {
-            let ranking = self.rank(&incident, now, config, engine, pool).await;
-            self.incidents.attach(&incident, ranking, now, config);
+            let findings = self.find_out(&incident, now, config, engine, pool).await;
+            self.incidents.attach(&incident, findings, now, config);
         }
         gauge!("bellwether_predictor_incidents_open").set(self.incidents.open().count() as f64);
         scored.series
@@ -128,26 +142,31 @@ impl Health {
         futures::stream::iter(reads).buffered(READS_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
-    /// The causes of `incident`, by the series of its services and of all they call.
-    async fn rank(
+    /// The causes of `incident`, by the series of its services and of all they call; the changes nearby; whom it may
+    /// reach.
+    async fn find_out(
         &self,
         incident: &Incident,
         now: Timestamp,
         config: &DetectionConfig,
         engine: &Engine,
         pool: &Pool,
-    ) -> Ranking {
+    ) -> Findings {
         let began = Instant::now(); // for the metric alone: no result depends on it
-        let symptoms: Vec<String> = {
+        let symptoms: Vec<Asked> = {
             let known = locked(&self.symptoms);
-            known.iter().filter(|s| s.workload() == incident.workload).map(|s| s.query().to_owned()).collect()
+            known.iter().filter(|s| s.workload() == incident.workload).map(Symptom::asked).collect()
         };
+        let mut changes = Vec::new();
         let ranking = match inquire(incident, now, &symptoms, &self.calls, config, engine).await {
-            Ok(question) => pool.run(move || rank(&question)).await.unwrap_or_else(|| silent("the ranker broke")),
+            Ok(question) => {
+                changes.clone_from(&question.changes);
+                pool.run(move || rank(&question)).await.unwrap_or_else(|| silent("the ranker broke"))
+            }
             Err(error) => silent(&format!("the store could not be asked: {}", read::chain(&error))),
         };
         histogram!("bellwether_predictor_rank_seconds").record(began.elapsed().as_secs_f64());
-        ranking
+        Findings { ranking, changes, blast_radius: self.calls.callers(&incident.services) }
     }
 }
 
@@ -172,10 +191,11 @@ fn score(symptoms: &mut [Symptom], found: Vec<Found>, config: &DetectionConfig, 
         let Some(symptom) = symptoms.get_mut(symptom) else { continue };
         let looked = symptom.take_in(wanted, windows, config, &thresholds);
         counter!("bellwether_predictor_symptom_series_left_out_total").increment(looked.left_out as u64);
-        let (service, query) = (symptom.workload(), symptom.query());
+        let (service, name) = (symptom.workload(), symptom.name());
         let sighting = |anomaly| Sighting { service: service.to_owned(), symptom: true, anomaly };
-        scored.seen.extend(looked.anomalies.into_iter().map(sighting));
-        let sample = |(labels, score): &(_, Score)| publish::score_series(service, query, labels, now, score.as_unit());
+        let telling = looked.anomalies.into_iter().filter(|anomaly| anomaly.effect() >= config.min_effect);
+        scored.seen.extend(telling.map(sighting));
+        let sample = |(labels, score): &(_, Score)| publish::score_series(service, name, labels, now, score.as_unit());
         scored.series.extend(looked.scores.iter().map(sample));
     }
     scored

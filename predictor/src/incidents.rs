@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_models::cause::Ranking;
-use bellwether_models::incident::{Grouping, Incident, Sighting, Status, Topology, Tracker};
-use bellwether_models::series::Timestamp;
+use bellwether_models::incident::{Findings, Grouping, Incident, Sighting, Status, Topology, Tracker};
+use bellwether_models::series::{Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::DetectionConfig;
@@ -44,14 +43,17 @@ impl Incidents {
         open.into_iter().filter(|incident| self.is_due(incident, now, config)).collect()
     }
 
-    /// Notes what was found for `incident` at `now`. An answer without causes does not replace one that has some.
-    pub fn attach(&mut self, incident: &Incident, ranking: Ranking, now: Timestamp, config: &DetectionConfig) {
+    /// Takes note until when the symptom behind each series has spoken.
+    pub fn hear(&mut self, heard: &BTreeMap<Labels, Timestamp>) {
+        self.tracker.hear(heard);
+    }
+
+    /// Notes what was found for `incident` at `now`.
+    pub fn attach(&mut self, incident: &Incident, findings: Findings, now: Timestamp, config: &DetectionConfig) {
         let again_at = now + now.since(incident.onset).max(config.grid().times(1));
         let (services, anomalies) = (incident.services.len(), incident.anomalies.len());
         self.searches.insert(incident.id.clone(), Search { again_at, services, anomalies });
-        if !ranking.causes.is_empty() || incident.ranking.causes.is_empty() {
-            self.tracker.set_ranking(&incident.id, ranking);
-        }
+        self.tracker.note(&incident.id, findings);
     }
 
     /// Open incidents and those resolved lately, newest onset first.
@@ -82,6 +84,7 @@ fn grouping(config: &DetectionConfig, series: usize) -> Grouping {
         resolve_after: lasting(config, usual.resolve_after),
         reopen_within: lasting(config, usual.reopen_within),
         min_evidence: thresholds(config, series).opens,
+        hold_silent: config.hold_silent,
         ..usual
     }
 }

@@ -12,7 +12,7 @@ use bellwether_models::series::{Labels, Timestamp, Window};
 use metrics::counter;
 use tracing::warn;
 
-use crate::config::{Config, DetectionConfig};
+use crate::config::{Asked, Config, DetectionConfig};
 use crate::evidence::{self, CallMap, Grid, Suspect};
 use crate::{read, symptom};
 
@@ -25,17 +25,16 @@ const CHANGES_BEFORE: Duration = Duration::from_secs(3600);
 /// When the store cannot be asked.
 pub async fn case(incident: &Incident, config: &Config, engine: &Engine) -> Result<IncidentWindow, QueryError> {
     let of_workload = config.workloads.iter().filter(|workload| workload.name == incident.workload);
-    let symptoms: Vec<String> = of_workload.flat_map(|workload| workload.symptoms.iter().cloned()).collect();
+    let symptoms: Vec<Asked> = of_workload.flat_map(|workload| workload.asked(config.detection.grid())).collect();
     let until = incident.resolved_at.unwrap_or(incident.updated_at);
     inquire(incident, until, &symptoms, &CallMap::of(config), &config.detection, engine).await
 }
 
-/// What the ranker is told of `incident` at `now`: the series of its services and of all they call, the symptom among
-/// `symptoms` (queries of its workload) that is most out of line, the calls, and the changes nearby.
+/// What the ranker is told of `incident` at `now`: the series of its services and of all they call, the one of `symptoms` that is most out of line, the calls, and the changes nearby.
 pub(crate) async fn inquire(
     incident: &Incident,
     now: Timestamp,
-    symptoms: &[String],
+    symptoms: &[Asked],
     calls: &CallMap,
     config: &DetectionConfig,
     engine: &Engine,
@@ -58,14 +57,14 @@ pub(crate) async fn inquire(
 /// The series of the workload that opened the incident which surprised most.
 async fn greatest(
     incident: &Incident,
-    symptoms: &[String],
+    symptoms: &[Asked],
     grid: Grid,
     engine: &Engine,
 ) -> Result<Option<Suspect>, QueryError> {
     let mut best: Option<(f64, Labels, Window)> = None;
-    for query in symptoms {
+    for Asked { name, query } in symptoms {
         for (labels, window) in read::windows(engine, query, grid.start, grid.step, grid.len).await? {
-            let name = symptom::named(&labels, query);
+            let name = symptom::named(&labels, name);
             let of_it = incident.anomalies.iter().filter(|anomaly| anomaly.series == name);
             let Some(surprise) = of_it.map(|anomaly| anomaly.surprise).max_by(f64::total_cmp) else { continue };
             if best.as_ref().is_none_or(|(most, ..)| surprise.total_cmp(most).is_gt()) {

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod demand;
+pub mod discover;
 pub mod due;
 pub mod evidence;
 pub mod foresee;

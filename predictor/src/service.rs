@@ -121,7 +121,7 @@ impl Service {
     }
 
     fn snapshot(&self, now: Timestamp) -> Snapshot {
-        let (mut workloads, backends) = self.demand.outlooks();
+        let (mut workloads, backends, quantities) = self.demand.outlooks();
         let mut anomalies = self.health.anomalies();
         for outlook in &mut workloads {
             outlook.anomalies = anomalies.remove(&outlook.workload).unwrap_or_default();
@@ -130,7 +130,7 @@ impl Service {
         for incident in &mut incidents {
             incident.ranking = self.trust.judge(&incident.ranking);
         }
-        Snapshot { made_at: now, workloads, backends, incidents }
+        Snapshot { made_at: now, workloads, backends, quantities, incidents }
     }
 
     async fn write_back(&self, batch: Batch) {

@@ -7,7 +7,7 @@ use bellwether_models::detect::{Anomaly, Score, Thresholds};
 use bellwether_models::series::{Labels, Timestamp, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::config::DetectionConfig;
+use crate::config::{Asked, DetectionConfig};
 use crate::foresee::Wanted;
 use crate::stream::Stream;
 
@@ -15,6 +15,8 @@ use crate::stream::Stream;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Symptom {
     workload: String,
+    #[serde(default)]
+    name: String,
     query: String,
     through: Option<Timestamp>,
     streams: BTreeMap<Labels, Stream>,
@@ -34,9 +36,27 @@ pub struct Looked {
 impl Symptom {
     /// A symptom of which nothing is known yet.
     #[must_use]
-    pub fn new(workload: &str, query: &str) -> Self {
-        let (workload, query) = (workload.to_owned(), query.to_owned());
-        Self { workload, query, through: None, streams: BTreeMap::new() }
+    pub fn new(workload: &str, asked: &Asked) -> Self {
+        let (workload, Asked { name, query }) = (workload.to_owned(), asked.clone());
+        Self { workload, name, query, through: None, streams: BTreeMap::new() }
+    }
+
+    /// What is asked, and under which name.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        Asked { name: self.name.clone(), query: self.query.clone() }
+    }
+
+    /// Under which name it is known.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// For each series under watch, until when the symptom as a whole has spoken.
+    pub fn heard(&self) -> impl Iterator<Item = (Labels, Timestamp)> {
+        let last = self.streams.values().map(Stream::heard).max();
+        self.streams.values().filter_map(move |stream| Some((stream.series().clone(), last?)))
     }
 
     /// Whose symptom it is.
@@ -116,16 +136,16 @@ impl Symptom {
         let room = most.saturating_sub(self.streams.len());
         let left_out = new.len().saturating_sub(room);
         for labels in new.into_iter().take(room) {
-            let stream = Stream::new(named(&labels, &self.query));
+            let stream = Stream::new(named(&labels, &self.name));
             self.streams.insert(labels, stream);
         }
         left_out
     }
 }
 
-/// A series without a metric's name is named by the query it came from.
-pub(crate) fn named(labels: &Labels, query: &str) -> Labels {
-    if labels.metric_name().is_empty() { labels.with("symptom", query) } else { labels.clone() }
+/// A series without a metric's name is named by the symptom it came from.
+pub(crate) fn named(labels: &Labels, symptom: &str) -> Labels {
+    if labels.metric_name().is_empty() { labels.with("symptom", symptom) } else { labels.clone() }
 }
 
 fn silence(wanted: Wanted, config: &DetectionConfig) -> Window {
@@ -148,6 +168,10 @@ mod tests {
         DetectionConfig { warm_up: Duration::from_secs(3600), max_series_per_symptom: 2, ..DetectionConfig::default() }
     }
 
+    fn plain(query: &str) -> Asked {
+        Asked { name: query.to_owned(), query: query.to_owned() }
+    }
+
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_secs(minute * 60)
     }
@@ -161,7 +185,7 @@ mod tests {
 
     #[test]
     fn each_point_is_scored_once() {
-        let mut symptom = Symptom::new("web", "latency");
+        let mut symptom = Symptom::new("web", &plain("latency"));
         let (first, _) = look(&mut symptom, 1000, &["a"]).expect("a first look");
         assert_eq!(first, Wanted { start: at(941), len: 60, history: true });
         assert_eq!(look(&mut symptom, 1000, &["a"]), None);
@@ -172,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_long_pause_is_looked_back_on_as_far_as_the_warm_up() {
-        let mut symptom = Symptom::new("web", "latency");
+        let mut symptom = Symptom::new("web", &plain("latency"));
         look(&mut symptom, 1000, &["a"]);
         let (wanted, _) = look(&mut symptom, 5000, &["a"]).expect("new points");
         assert_eq!(wanted, Wanted { start: at(4941), len: 60, history: false });
@@ -180,7 +204,7 @@ mod tests {
 
     #[test]
     fn series_beyond_the_bound_are_left_out_and_counted() {
-        let mut symptom = Symptom::new("web", "latency");
+        let mut symptom = Symptom::new("web", &plain("latency"));
         let (_, looked) = look(&mut symptom, 1000, &["a", "b", "c", "d"]).expect("a look");
         assert_eq!((looked.left_out, symptom.series()), (2, 2));
         let (_, looked) = look(&mut symptom, 1001, &["b", "a"]).expect("a look");
@@ -189,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_series_silent_for_a_day_makes_room() {
-        let mut symptom = Symptom::new("web", "latency");
+        let mut symptom = Symptom::new("web", &plain("latency"));
         look(&mut symptom, 1000, &["a", "b"]);
         for minute in (1060..1000 + 1440).step_by(60) {
             look(&mut symptom, minute, &["b"]);
@@ -201,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_series_without_a_name_is_known_by_its_query() {
-        let mut symptom = Symptom::new("web", "sum(errors)");
+        let mut symptom = Symptom::new("web", &plain("sum(errors)"));
         let wanted = symptom.wants(at(1000), &config()).expect("a first look");
         let window = Window { start: wanted.start, step: Step::from_secs(60), values: vec![1.0; wanted.len] };
         symptom.take_in(wanted, vec![(Labels::default(), window)], &config(), &thresholds(&config(), 1));

@@ -90,6 +90,7 @@ fn shop_config() -> Config {
             symptoms: vec![r#"latency_seconds{service="web"}"#.to_owned()],
             depends_on: vec!["cart".to_owned()],
             forecast,
+            ..Workload::default()
         }],
         services: vec![CalledService { name: "cart".to_owned(), depends_on: vec!["db".to_owned()] }],
         ..Config::default()

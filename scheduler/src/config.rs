@@ -9,6 +9,7 @@ use bellwether_models::forecast::Quantile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::limit::Limit;
 pub use crate::notify::config::AlertsConfig;
 
 /// Everything the scheduler is told by its composer.
@@ -18,6 +19,8 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// Where incidents are sent.
     pub alerts: AlertsConfig,
+    /// Quantities that must not pass a limit.
+    pub limits: Vec<Limit>,
     /// How load is moved away from backends before they are full.
     pub reroute: RerouteConfig,
     /// Time between two decisions; a decision must hold until the next one.
@@ -29,6 +32,7 @@ impl Default for Config {
         Self {
             workloads: Vec::new(),
             alerts: AlertsConfig::default(),
+            limits: Vec::new(),
             reroute: RerouteConfig::default(),
             cadence: Duration::from_secs(15),
         }

@@ -7,7 +7,7 @@
 //! window and pace, and never below the course that the reactive rule alone would have taken. What is not known can
 //! only hold or raise.
 
-mod demand;
+pub(crate) mod demand;
 mod fleet;
 mod pace;
 mod reactive;

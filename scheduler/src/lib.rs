@@ -9,6 +9,7 @@ pub mod config;
 pub mod decide;
 pub mod guard;
 pub mod history;
+pub mod limit;
 mod lines;
 pub mod notify;
 pub mod plan;

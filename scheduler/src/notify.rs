@@ -11,6 +11,7 @@ pub mod config;
 pub mod notice;
 pub mod target;
 pub mod template;
+pub mod warning;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

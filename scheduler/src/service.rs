@@ -25,6 +25,7 @@ use crate::decide::{Fleet, decide};
 use crate::guard::{Control, Stop, guard};
 use crate::history::{History, NotNoted, Plan as MaintenancePlan, Statement};
 use crate::notify::config::AlertsFault;
+use crate::notify::warning::Warnings;
 use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::Plan;
 use crate::record::{DecisionLog, DecisionRecord, LogError};
@@ -87,6 +88,7 @@ pub struct Service {
     fleet: Fleet,
     routing: Routing,
     outbox: Outbox,
+    warnings: Warnings,
     courier: Courier,
     sink: Arc<dyn SeriesSink>,
     client: reqwest::Client,
@@ -129,6 +131,7 @@ impl Service {
         Ok(Self {
             fleet: Fleet::resume(log.last_decisions()),
             routing: Routing::default(),
+            warnings: state.read(state::WARNINGS)?,
             outbox: Outbox::new(notifier, &config.alerts, client.clone(), state.clone()).map_err(StartError::Client)?,
             courier: Courier::new(&config.workloads, &client),
             shared: Arc::new(Shared {
@@ -177,7 +180,9 @@ impl Service {
         let plan = self.plan(now, snapshot);
         let weights = self.route(now, snapshot);
         self.archive(snapshot);
-        let (notices, people) = (self.notices(snapshot), self.shared.history().people());
+        let people = self.shared.history().people();
+        let mut notices = self.notices(snapshot);
+        notices.extend(self.warn(now, snapshot, &people));
         let (alerts, (), ()) = tokio::join!(
             self.outbox.round(now, &notices, &people),
             write_series(self.sink.as_ref(), now, &plan),
@@ -200,6 +205,19 @@ impl Service {
                 warn!(error = &error as &dyn std::error::Error, incident = %incident.id, "past incident not durable");
             }
         }
+    }
+
+    /// What people are told of shortages that are foreseen.
+    fn warn(&mut self, now: Timestamp, snapshot: &Snapshot, people: &People) -> Vec<Notice> {
+        let Config { workloads, limits, alerts, .. } = &self.config;
+        if !alerts.foresight.enabled {
+            return Vec::new();
+        }
+        let (notices, changed) = self.warnings.on_snapshot(now, snapshot, workloads, limits, alerts, people);
+        if changed {
+            self.shared.keep(state::WARNINGS, &self.warnings);
+        }
+        notices
     }
 
     /// What people are told of every incident.

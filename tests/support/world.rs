@@ -45,6 +45,11 @@ impl World {
         self.pipeline.tick(self.now()).await
     }
 
+    /// Waits until notices under way have been answered.
+    pub async fn settle(&mut self) {
+        self.pipeline.settle().await;
+    }
+
     /// The time it was told last.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::Relaxed))

@@ -34,6 +34,26 @@ pub fn lagged(series: &Array2<f64>, symptom: ArrayView1<'_, f64>, max_lead: usiz
     series.rows().into_iter().map(strongest).collect()
 }
 
+/// Pearson's r of two series at the same instants; 0 when one does not vary.
+#[must_use]
+pub fn together(x: &[f64], y: &[f64]) -> f64 {
+    let points = x.len().min(y.len());
+    let (x, y) = (scaled(ArrayView1::from(&x[..points])), scaled(ArrayView1::from(&y[..points])));
+    if points < 3 { 0.0 } else { pearson(&x, &y) }
+}
+
+/// What is left of the correlation of x with y once z, which is correlated with both, is accounted for:
+/// `(r_xy − r_xz·r_yz) / √((1 − r_xz²)(1 − r_yz²))`; 0 where z tells all there is to tell.
+///
+/// # Source
+/// Partial correlation of first order (Yule 1907).
+#[must_use]
+pub fn partial(xy: f64, xz: f64, yz: f64) -> f64 {
+    let left = (1.0 - xz * xz) * (1.0 - yz * yz);
+    let r = (xy - xz * yz) / left.sqrt();
+    if left > 1e-9 && r.is_finite() { r.clamp(-1.0, 1.0) } else { 0.0 }
+}
+
 /// The values over their largest magnitude, so that no product overflows.
 fn scaled(values: ArrayView1<'_, f64>) -> Vec<f64> {
     let largest = values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
@@ -78,6 +98,15 @@ mod tests {
         let series = Array2::from_shape_vec((1, 5), vec![1.0, 2.0, 3.0, 4.0, 7.0]).unwrap();
         let symptom = Array1::from_vec(vec![2.0, 1.0, 4.0, 3.0, 9.0]);
         assert!((lagged(&series, symptom.view(), 0)[0].r - 0.920_492_244_182_891_4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn partial_correlation_agrees_with_residuals_of_regression() {
+        // r of what numpy.polyfit leaves of x and y over z; x = [1, 2, 3, 4, 7], y = [2, 1, 4, 3, 9], z = [1, 3, 2, 5, 6]
+        let (x, y, z) = ([1.0, 2.0, 3.0, 4.0, 7.0], [2.0, 1.0, 4.0, 3.0, 9.0], [1.0, 3.0, 2.0, 5.0, 6.0]);
+        let r = partial(together(&x, &y), together(&x, &z), together(&y, &z));
+        assert!((r - 0.9773911562411486).abs() < 1e-9, "{r}");
+        assert_eq!(partial(0.9, 1.0, 0.9), 0.0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ndarray::{Array1, Array2};
 
-use super::correlation::{Lagged, lagged};
+use super::correlation::{self, Lagged, lagged};
 use super::graph::CallGraph;
 use super::onset::row_of_change;
 use super::shift::Shift;
@@ -99,15 +99,28 @@ fn alone(metric: &Metric, meaning: Meaning, onset_row: usize) -> Measure {
 /// known.
 fn correlations(window: &IncidentWindow) -> Option<Vec<Lagged>> {
     let symptom = window.metrics.get(window.symptom?)?;
+    let rows = correlated_rows(window);
+    let mut series = Array2::zeros((window.metrics.len(), rows.len()));
+    for (metric, mut row) in window.metrics.iter().zip(series.rows_mut()) {
+        row.assign(&Array1::from_vec(filled(metric, rows.clone())));
+    }
+    let symptom = Array1::from_vec(filled(symptom, rows));
+    Some(lagged(&series, symptom.view(), MAX_LEAD))
+}
+
+/// Correlation of two metrics over the rows that correlations with the symptom look at.
+pub(super) fn together(window: &IncidentWindow, a: usize, b: usize) -> f64 {
+    let rows = correlated_rows(window);
+    let values =
+        |index: usize| window.metrics.get(index).map(|metric| filled(metric, rows.clone())).unwrap_or_default();
+    correlation::together(&values(a), &values(b))
+}
+
+/// The incident and as many reference rows.
+fn correlated_rows(window: &IncidentWindow) -> Range<usize> {
     let rows = window.times.len();
     let after = rows.saturating_sub(window.onset_row);
-    let start = window.onset_row.saturating_sub(after.max(FEWEST_CORRELATED_ROWS)).min(rows);
-    let mut series = Array2::zeros((window.metrics.len(), rows - start));
-    for (metric, mut row) in window.metrics.iter().zip(series.rows_mut()) {
-        row.assign(&Array1::from_vec(filled(metric, start..rows)));
-    }
-    let symptom = Array1::from_vec(filled(symptom, start..rows));
-    Some(lagged(&series, symptom.view(), MAX_LEAD))
+    window.onset_row.saturating_sub(after.max(FEWEST_CORRELATED_ROWS)).min(rows)..rows
 }
 
 /// The values of the rows with each gap filled by the value before it, or by the first there is.

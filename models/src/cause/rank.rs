@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::correlation::Lagged;
+use super::correlation::{Lagged, partial};
 use super::graph::CallGraph;
 use super::measure::{Measure, UNHEALTHY, measures};
 use super::signal::Signal;
-use super::{ABSTAIN_BELOW, Cause, Evidence, IncidentWindow, Ranking, words};
+use super::{ABSTAIN_BELOW, Cause, Evidence, IncidentWindow, Ranking, measure, words};
 
 /// A fall counts this much of a rise of the same size: faults mostly raise load, latency and errors, and starve others.
 const WEIGHT_OF_FALL: f64 = 0.5;
@@ -18,6 +18,14 @@ const DISCOUNT_OF_ANOTHER_TIME: f64 = 0.9;
 const DISCOUNT_OF_UNRELATED: f64 = 0.2;
 /// How much less likely the place is where trouble is felt, when nothing can break there.
 const DISCOUNT_OF_VANTAGE: f64 = 0.9;
+/// How much more likely a metric is the cause when its service was changed at the very onset. No recorded case carries a
+/// change, so this is a choice and not a measurement: a change doubles what the metrics say, and makes up for nothing
+/// that they do not say.
+const WEIGHT_OF_CHANGE: f64 = 1.0;
+/// Seconds in which that weight falls to a third.
+const MEMORY_OF_CHANGE: f64 = 900.0;
+/// A change this many seconds after the onset found may still be before the true one.
+const CHANGE_AFTER: f64 = 60.0;
 /// Scores below this are all the same to the lead of the first suspect.
 const LEAST_SCORE: f64 = 0.3;
 /// Coefficients of the confidence.
@@ -105,6 +113,17 @@ impl Case<'_> {
             * (1.0 - DISCOUNT_OF_ANOTHER_TIME * self.distance_in_time(measure))
             * (1.0 - DISCOUNT_OF_UNRELATED * unrelated)
             * (if only_felt { 1.0 - DISCOUNT_OF_VANTAGE } else { 1.0 })
+            * (1.0 + WEIGHT_OF_CHANGE * self.nearness_of_change(&self.window.metrics[index].service))
+    }
+
+    /// 1 for a change of `service` at the onset, less the earlier it came, 0 for none before it.
+    fn nearness_of_change(&self, service: &str) -> f64 {
+        match self.nearest_change(service) {
+            Some(Evidence::Change { seconds_before, .. }) if seconds_before >= -CHANGE_AFTER => {
+                (-seconds_before.max(0.0) / MEMORY_OF_CHANGE).exp()
+            }
+            _ => 0.0,
+        }
     }
 
     /// Rows between the metric's change and the onset, as a share of the incident's rows, at most 1.
@@ -143,6 +162,9 @@ impl Case<'_> {
         let (metric, measure) = (&self.window.metrics[index], &self.measures[index]);
         if let Some(explained) = measure.explained.as_ref().filter(|explained| explained.share >= 0.5) {
             return words::explained(metric, &explained.by, explained.share);
+        }
+        if let Some((other, _)) = next.filter(|(other, _)| is_screened(self.window, index, *other)) {
+            return words::screened(metric, &self.window.metrics[*other]);
         }
         match next.filter(|(_, other)| *other >= 0.5 * score && score > 0.0) {
             Some((other, _)) => words::rival(&self.window.metrics[*other]),
@@ -190,6 +212,14 @@ impl Case<'_> {
         })?;
         Some(Evidence::Change { change: nearest.kind.clone(), seconds_before: onset - nearest.at.as_secs_f64() })
     }
+}
+
+/// Whether a metric's tie with the symptom is all in what it shares with `other`, and not the other way round.
+fn is_screened(window: &IncidentWindow, index: usize, other: usize) -> bool {
+    let Some(symptom) = window.symptom.filter(|s| *s != index && *s != other) else { return false };
+    let r = |a: usize, b: usize| measure::together(window, a, b);
+    let (own, others, shared) = (r(index, symptom), r(other, symptom), r(index, other));
+    own.abs() >= 0.5 && partial(own, shared, others).abs() < 0.2 && partial(others, shared, own).abs() >= 0.4
 }
 
 /// Probability that the first suspect is the cause: a logistic function of how far it moved and of how far it stands out
@@ -260,6 +290,47 @@ mod tests {
         assert!(first.evidence.contains(&Evidence::Change { change: "deploy".to_owned(), seconds_before: 30.0 }));
         assert_eq!(ranking.metrics[0].0, 1);
         assert_eq!(ranking.abstained, None);
+    }
+
+    #[test]
+    fn a_change_just_before_the_onset_decides_between_equals_and_overrules_no_evidence() {
+        let mut window = window(
+            vec![
+                metric("cart", "cpu", &step(0.2, 1.0)),
+                metric("db", "cpu", &step(0.2, 1.0)),
+                metric("mail", "cpu", &step(0.2, 0.2)),
+            ],
+            20,
+            12,
+        );
+        let changed = |service: &str, secs: i64| Change {
+            service: service.to_owned(),
+            kind: "deploy".to_owned(),
+            at: Timestamp::from_secs(secs),
+        };
+        assert_eq!(rank(&window).causes[0].service, "cart", "equal but for the name");
+        window.changes = vec![changed("db", 100), changed("mail", 119)];
+        let services: Vec<String> = rank(&window).causes.into_iter().map(|c| c.service).collect();
+        assert_eq!(services, ["db", "cart", "mail"]);
+        window.changes = vec![changed("db", 190)];
+        assert_eq!(rank(&window).causes[0].service, "cart", "what came after the onset did not cause it");
+    }
+
+    #[test]
+    fn a_tie_with_the_symptom_is_screened_by_the_one_that_explains_it_and_not_the_other_way_round() {
+        let values = |value: &dyn Fn(usize) -> f64| (0..40).map(value).collect::<Vec<f64>>();
+        let base = |i: usize| if i < 30 { 0.0 } else { 2.0 } + ((i * 3) % 7) as f64 / 70.0;
+        let symptom = values(&|i| base(i) + ((i * i) % 11) as f64 / 20.0);
+        let follower = values(&|i| 3.0 * base(i) + ((i * i * i) % 13) as f64 / 4.0);
+        let metrics = vec![
+            metric("web", "latency", &symptom),
+            metric("db", "cpu", &values(&base)),
+            metric("cart", "cpu", &follower),
+        ];
+        let window = IncidentWindow { symptom: Some(0), ..window(metrics, 40, 30) };
+        assert!(is_screened(&window, 2, 1));
+        assert!(!is_screened(&window, 1, 2));
+        assert!(!is_screened(&IncidentWindow { symptom: None, ..window }, 2, 1));
     }
 
     #[test]

@@ -24,6 +24,15 @@ pub fn explained(metric: &Metric, by: &str, share: f64) -> String {
     )
 }
 
+/// What speaks against a metric whose tie with the symptom is all in what it shares with another.
+#[must_use]
+pub fn screened(metric: &Metric, other: &Metric) -> String {
+    format!(
+        "given {} of {}, nothing is left of the tie of {} of {} with the symptom; then {} is nearer to the cause.",
+        other.name, other.service, metric.name, metric.service, other.service
+    )
+}
+
 /// What speaks against the first of two suspects that are about as likely.
 #[must_use]
 pub fn rival(other: &Metric) -> String {

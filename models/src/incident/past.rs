@@ -129,6 +129,11 @@ mod tests {
             merged_into: None,
             anomalies: Vec::new(),
             ranking: Ranking { causes: vec![cause], confidence, ..Ranking::default() },
+            blast_radius: Vec::new(),
+            changes: Vec::new(),
+            silent_since: None,
+            split_from: None,
+            returns: 0,
         }
     }
 

@@ -40,11 +40,40 @@ impl Topology {
         }
         steps
     }
+
+    /// `services` in parts, each joined within itself by steps of at most `hops`; in order of first member.
+    #[must_use]
+    pub fn parts<'a>(&'a self, services: &'a [String], hops: usize) -> Vec<BTreeSet<&'a str>> {
+        let mut left: BTreeSet<&str> = services.iter().map(String::as_str).collect();
+        let mut parts = Vec::new();
+        while let Some(first) = left.pop_first() {
+            let (mut part, mut queue) = (BTreeSet::from([first]), VecDeque::from([first]));
+            while let Some(service) = queue.pop_front() {
+                let near = self.within(service, hops);
+                let (joined, others): (BTreeSet<&str>, BTreeSet<&str>) =
+                    left.iter().partition(|s| near.contains_key(**s));
+                left = others;
+                queue.extend(&joined);
+                part.extend(joined);
+            }
+            parts.push(part);
+        }
+        parts
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services_fall_into_parts_that_no_steps_join() {
+        let topology = Topology::new([("web", "cart"), ("cart", "db"), ("mail", "queue")]);
+        let services = ["db", "lone", "mail", "queue", "web"].map(str::to_owned);
+        let parts: Vec<Vec<&str>> = topology.parts(&services, 2).into_iter().map(|p| p.into_iter().collect()).collect();
+        assert_eq!(parts, [vec!["db", "web"], vec!["lone"], vec!["mail", "queue"]]);
+        assert_eq!(topology.parts(&services, 1).len(), 4, "db and web are two steps apart");
+    }
 
     #[test]
     fn nearness_is_the_same_both_ways_and_ends_at_the_limit() {

@@ -100,9 +100,8 @@ mod tests {
     fn bounds_agree_with_statsmodels() {
         // statsmodels.stats.proportion.proportion_confint(3, 10, method="wilson")
         let share = Share::new(3, 10);
-        assert!((share.low - 0.107_789_1).abs() < 1e-6 && (share.high - 0.603_222).abs() < 1e-5, "{share:?}");
+        assert!((share.low - 0.107_791_27).abs() < 1e-6 && (share.high - 0.603_221_85).abs() < 1e-6, "{share:?}");
         assert_eq!((Share::new(0, 0).low, Share::new(0, 0).high), (0.0, 1.0));
-        assert_eq!(Share::new(0, 5).low, 0.0);
-        assert_eq!(Share::new(5, 5).high, 1.0);
+        assert!(Share::new(0, 5).low < 1e-12 && Share::new(5, 5).high > 1.0 - 1e-12);
     }
 }

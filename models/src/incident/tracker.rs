@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::{Disturbance, clusters};
-use super::{Incident, Severity, Status, Topology};
+use super::{Findings, Incident, Severity, Status, Topology};
 use crate::cause::Ranking;
 use crate::detect::Anomaly;
 use crate::series::{Labels, Timestamp};
@@ -29,6 +29,8 @@ pub struct Grouping {
     pub resolve_after: Duration,
     /// Trouble on the same services within this time of a resolution reopens the incident.
     pub reopen_within: Duration,
+    /// How long an incident stays open whose symptoms say nothing any more, neither good nor bad.
+    pub hold_silent: Duration,
     /// How long a resolved incident is remembered.
     pub remember: Duration,
 }
@@ -41,6 +43,7 @@ impl Default for Grouping {
             min_evidence: 4.0,
             resolve_after: Duration::from_secs(300),
             reopen_within: Duration::from_secs(900),
+            hold_silent: Duration::from_secs(3600),
             remember: Duration::from_secs(24 * 3600),
         }
     }
@@ -83,6 +86,13 @@ pub enum Change {
         /// The one that goes on.
         into: String,
     },
+    /// Part of one turned out to be another.
+    Split {
+        /// The new one.
+        id: String,
+        /// The one it was part of.
+        from: String,
+    },
     /// Over.
     Resolved {
         /// Which.
@@ -105,7 +115,9 @@ pub struct Tracker {
 struct Tracked {
     incident: Incident,
     last_seen: Timestamp,
-    returns: u32,
+    /// Until when its symptoms have spoken, where that is known.
+    #[serde(default)]
+    heard: Option<Timestamp>,
 }
 
 impl Tracker {
@@ -120,9 +132,12 @@ impl Tracker {
     ) -> Vec<Change> {
         self.take_in(now, sightings, how);
         let mut changes = Vec::new();
-        for group in self.groups(topology, how) {
+        let live = std::mem::take(&mut self.live);
+        self.split_strangers(now, &live, topology, how, &mut changes);
+        for group in groups(&live, topology, how) {
             self.settle(now, &group, how, &mut changes);
         }
+        self.live = live;
         self.resolve_quiet(now, how, &mut changes);
         changes
     }
@@ -141,10 +156,25 @@ impl Tracker {
         self.tracked.iter().map(|t| &t.incident).find(|incident| incident.id == id)
     }
 
-    /// Notes the causes found for an incident; unknown ids are passed over.
-    pub fn set_ranking(&mut self, id: &str, ranking: Ranking) {
-        if let Some(tracked) = self.tracked.iter_mut().find(|t| t.incident.id == id) {
+    /// Notes what was found out about an incident; unknown ids are passed over. An answer without causes does not
+    /// replace one that has some.
+    pub fn note(&mut self, id: &str, findings: Findings) {
+        let Some(tracked) = self.tracked.iter_mut().find(|t| t.incident.id == id) else { return };
+        let Findings { ranking, changes, blast_radius } = findings;
+        if !ranking.causes.is_empty() || tracked.incident.ranking.causes.is_empty() {
             tracked.incident.ranking = ranking;
+        }
+        tracked.incident.changes = changes;
+        tracked.incident.blast_radius = blast_radius;
+    }
+
+    /// Takes note until when the symptom behind each series has spoken, for the next [`Tracker::observe`]: an incident
+    /// does not resolve because nothing is heard of it. Of a series that is not among `heard`, nothing is known, and its
+    /// silence counts as quiet.
+    pub fn hear(&mut self, heard: &BTreeMap<Labels, Timestamp>) {
+        for tracked in self.tracked.iter_mut().filter(|t| t.incident.status == Status::Open) {
+            let of_it = tracked.incident.anomalies.iter().filter_map(|anomaly| heard.get(&anomaly.series));
+            tracked.heard = of_it.copied().max();
         }
     }
 
@@ -159,31 +189,40 @@ impl Tracker {
         self.live = live.into_values().filter(|s| s.anomaly.last_seen >= horizon).collect();
     }
 
-    /// Live sightings that belong together, in order of first member.
-    fn groups(&self, topology: &Topology, how: &Grouping) -> Vec<Vec<Sighting>> {
-        // onsets close together on one service are one point, so that a flood of series stays a handful of points
-        let grain = (how.join_window.as_secs_f64() / 8.0).max(1e-3);
-        let mut points: BTreeMap<(&str, i64), (Disturbance, Vec<&Sighting>)> = BTreeMap::new();
-        for sighting in &self.live {
-            let onset = sighting.anomaly.onset.as_secs_f64();
-            let last_seen = sighting.anomaly.last_seen.as_secs_f64();
-            let fresh = || (Disturbance { service: sighting.service.clone(), onset, last_seen }, Vec::new());
-            let slot = points.entry((&sighting.service, (onset / grain).floor() as i64)).or_insert_with(fresh);
-            slot.0.onset = slot.0.onset.min(onset);
-            slot.0.last_seen = slot.0.last_seen.max(last_seen);
-            slot.1.push(sighting);
+    /// Parts that the topology no longer joins with the rest of their incident, and that are strong enough to stand
+    /// alone, become incidents of their own.
+    fn split_strangers(
+        &mut self,
+        now: Timestamp,
+        live: &[Sighting],
+        topology: &Topology,
+        how: &Grouping,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut parts = Vec::new();
+        for (index, tracked) in self.tracked.iter().enumerate().filter(|(_, t)| t.incident.status == Status::Open) {
+            let incident = &tracked.incident;
+            for part in topology.parts(&incident.services, how.join_hops) {
+                let group: Vec<&Sighting> = live.iter().filter(|s| part.contains(s.service.as_str())).collect();
+                if !part.contains(incident.workload.as_str()) && evidence(&group) >= how.min_evidence {
+                    parts.push((index, Tracked::new(now, &group)));
+                }
+            }
         }
-        let (disturbances, members): (Vec<_>, Vec<_>) = points.into_values().unzip();
-        let numbers = clusters(&disturbances, topology, how.join_window.as_secs_f64(), how.join_hops);
-        let mut groups: Vec<Vec<Sighting>> = vec![Vec::new(); numbers.iter().max().map_or(0, |most| most + 1)];
-        for (number, sightings) in numbers.into_iter().zip(members) {
-            groups[number].extend(sightings.into_iter().cloned());
+        for (index, mut part) in parts {
+            let whole = &mut self.tracked[index].incident;
+            whole.services.retain(|service| !part.incident.services.contains(service));
+            let gone: BTreeSet<&Labels> = part.incident.anomalies.iter().map(|a| &a.series).collect();
+            whole.anomalies.retain(|anomaly| !gone.contains(&anomaly.series));
+            whole.updated_at = now;
+            part.incident.split_from = Some(whole.id.clone());
+            let from = whole.id.clone();
+            changes.push(Change::Split { id: self.adopt(part), from });
         }
-        groups
     }
 
     /// Lets a group join the incidents of its services, or open one.
-    fn settle(&mut self, now: Timestamp, group: &[Sighting], how: &Grouping, changes: &mut Vec<Change>) {
+    fn settle(&mut self, now: Timestamp, group: &[&Sighting], how: &Grouping, changes: &mut Vec<Change>) {
         let services: BTreeSet<&str> = group.iter().map(|s| s.service.as_str()).collect();
         let last_seen = group.iter().map(|s| s.anomaly.last_seen).max().unwrap_or(now);
         let strong = evidence(group) >= how.min_evidence;
@@ -217,14 +256,18 @@ impl Tracker {
         changes.extend(self.tracked[kept].update(now, group, how));
     }
 
-    fn open(&mut self, now: Timestamp, group: &[Sighting]) -> Change {
-        let mut tracked = Tracked::new(now, group);
+    fn open(&mut self, now: Timestamp, group: &[&Sighting]) -> Change {
+        Change::Opened { id: self.adopt(Tracked::new(now, group)) }
+    }
+
+    /// Keeps a new incident under an id of its own.
+    fn adopt(&mut self, mut tracked: Tracked) -> String {
         while self.incident(&tracked.incident.id).is_some() {
             tracked.incident.id.push('x'); // the same workload and onset again: a clock that was set back
         }
         let id = tracked.incident.id.clone();
         self.tracked.push(tracked);
-        Change::Opened { id }
+        id
     }
 
     fn merge(&mut self, now: Timestamp, from: usize, into: usize) -> Change {
@@ -241,11 +284,16 @@ impl Tracker {
 
     fn resolve_quiet(&mut self, now: Timestamp, how: &Grouping, changes: &mut Vec<Change>) {
         for tracked in self.tracked.iter_mut().filter(|t| t.incident.status == Status::Open) {
-            if now.since(tracked.last_seen) >= tracked.quiet_needed(how) {
+            let id = tracked.incident.id.clone();
+            let silent = tracked.listen(now, how);
+            if tracked.is_over(now, how) {
                 tracked.incident.status = Status::Resolved;
                 tracked.incident.resolved_at = Some(now);
                 tracked.incident.updated_at = now;
-                changes.push(Change::Resolved { id: tracked.incident.id.clone() });
+                changes.push(Change::Resolved { id });
+            } else if silent {
+                tracked.incident.updated_at = now;
+                changes.push(Change::Updated { id });
             }
         }
         self.tracked.retain(|t| t.incident.resolved_at.is_none_or(|at| now.since(at) <= how.remember));
@@ -253,7 +301,7 @@ impl Tracker {
 }
 
 impl Tracked {
-    fn new(now: Timestamp, group: &[Sighting]) -> Self {
+    fn new(now: Timestamp, group: &[&Sighting]) -> Self {
         let onset = group.iter().map(|s| s.anomaly.onset).min().unwrap_or(now);
         let first = group.iter().min_by_key(|s| (!s.symptom, s.anomaly.onset, &s.service));
         let workload = first.map(|s| s.service.clone()).unwrap_or_default();
@@ -270,19 +318,24 @@ impl Tracked {
             merged_into: None,
             anomalies: Vec::new(),
             ranking: Ranking::default(),
+            blast_radius: Vec::new(),
+            changes: Vec::new(),
+            silent_since: None,
+            split_from: None,
+            returns: 0,
         };
-        let mut tracked = Self { incident, last_seen: Timestamp::MIN, returns: 0 };
+        let mut tracked = Self { incident, last_seen: Timestamp::MIN, heard: None };
         tracked.add(group);
         tracked
     }
 
     /// Takes the group in; says so when something about the incident changed that people should know.
-    fn update(&mut self, now: Timestamp, group: &[Sighting], how: &Grouping) -> Option<Change> {
+    fn update(&mut self, now: Timestamp, group: &[&Sighting], how: &Grouping) -> Option<Change> {
         let before = (self.incident.services.len(), self.incident.severity, self.incident.anomalies.len());
         let silent_since = self.last_seen;
         self.add(group);
         if self.last_seen.since(silent_since) >= how.resolve_after / 2 {
-            self.returns = self.returns.saturating_add(1);
+            self.incident.returns = self.incident.returns.saturating_add(1);
         }
         let id = self.incident.id.clone();
         if self.incident.status == Status::Resolved {
@@ -298,15 +351,13 @@ impl Tracked {
         })
     }
 
-    fn add(&mut self, group: &[Sighting]) {
+    fn add(&mut self, group: &[&Sighting]) {
         for sighting in group {
             self.last_seen = self.last_seen.max(sighting.anomaly.last_seen);
             self.incident.onset = self.incident.onset.min(sighting.anomaly.onset);
-            if sighting.symptom {
-                self.incident.severity = Severity::Critical;
-            }
         }
         self.join_services(group.iter().map(|s| s.service.clone()));
+        self.incident.severity = self.incident.severity.max(severity(group, self.incident.services.len()));
         self.join_anomalies(group.iter().map(|s| &s.anomaly));
     }
 
@@ -340,15 +391,62 @@ impl Tracked {
     }
 
     /// Whether every sighting of the group is older than the end of this incident and on its services: its afterglow.
-    fn explains(&self, group: &[Sighting]) -> bool {
+    fn explains(&self, group: &[&Sighting]) -> bool {
         let inside =
-            |s: &Sighting| s.anomaly.last_seen <= self.last_seen && self.incident.services.contains(&s.service);
+            |s: &&Sighting| s.anomaly.last_seen <= self.last_seen && self.incident.services.contains(&s.service);
         group.iter().all(inside)
     }
 
     fn quiet_needed(&self, how: &Grouping) -> Duration {
-        how.resolve_after.saturating_mul(1 << self.returns.min(MOST_DOUBLINGS))
+        how.resolve_after.saturating_mul(1 << self.incident.returns.min(MOST_DOUBLINGS))
     }
+
+    /// Notes since when nothing is heard of it; says whether that has begun or ended.
+    fn listen(&mut self, now: Timestamp, how: &Grouping) -> bool {
+        let before = self.incident.silent_since;
+        self.incident.silent_since = self.heard.filter(|heard| now.since(*heard) >= how.resolve_after);
+        before.is_some() != self.incident.silent_since.is_some()
+    }
+
+    /// Whether quiet was heard for long enough, or nothing at all for longer than is worth waiting.
+    fn is_over(&self, now: Timestamp, how: &Grouping) -> bool {
+        let spoken = if self.incident.silent_since.is_some() { self.heard.unwrap_or(now) } else { now };
+        let quiet = spoken.since(self.last_seen) >= self.quiet_needed(how);
+        quiet || now.since(spoken.max(self.last_seen)) >= how.hold_silent.max(self.quiet_needed(how))
+    }
+}
+
+/// Live sightings that belong together, in order of first member.
+fn groups<'a>(live: &'a [Sighting], topology: &Topology, how: &Grouping) -> Vec<Vec<&'a Sighting>> {
+    // onsets close together on one service are one point, so that a flood of series stays a handful of points
+    let grain = (how.join_window.as_secs_f64() / 8.0).max(1e-3);
+    let mut points: BTreeMap<(&str, i64), (Disturbance, Vec<&Sighting>)> = BTreeMap::new();
+    for sighting in live {
+        let onset = sighting.anomaly.onset.as_secs_f64();
+        let last_seen = sighting.anomaly.last_seen.as_secs_f64();
+        let fresh = || (Disturbance { service: sighting.service.clone(), onset, last_seen }, Vec::new());
+        let slot = points.entry((&sighting.service, (onset / grain).floor() as i64)).or_insert_with(fresh);
+        slot.0.onset = slot.0.onset.min(onset);
+        slot.0.last_seen = slot.0.last_seen.max(last_seen);
+        slot.1.push(sighting);
+    }
+    let (disturbances, members): (Vec<_>, Vec<_>) = points.into_values().unzip();
+    let numbers = clusters(&disturbances, topology, how.join_window.as_secs_f64(), how.join_hops);
+    let mut groups: Vec<Vec<&Sighting>> = vec![Vec::new(); numbers.iter().max().map_or(0, |most| most + 1)];
+    for (number, sightings) in numbers.into_iter().zip(members) {
+        groups[number].extend(sightings);
+    }
+    groups
+}
+
+/// Critical once a symptom that users feel is out of line together with another symptom or another service, or by as
+/// much as it should be at all. A lone symptom that is a little off is a warning.
+fn severity(group: &[&Sighting], services: usize) -> Severity {
+    let symptoms: Vec<&Anomaly> = group.iter().filter(|s| s.symptom).map(|s| &s.anomaly).collect();
+    let distinct: BTreeSet<&Labels> = symptoms.iter().map(|anomaly| &anomaly.series).collect();
+    let broad = distinct.len() > 1 || (services > 1 && !distinct.is_empty());
+    let grave = broad || symptoms.iter().any(|anomaly| anomaly.effect() >= 1.0);
+    if grave { Severity::Critical } else { Severity::Warning }
 }
 
 type Key = (String, Labels, Timestamp);
@@ -368,7 +466,7 @@ fn refresh(known: &mut Sighting, news: &Sighting) {
 }
 
 /// Surprise added over distinct series.
-fn evidence(group: &[Sighting]) -> f64 {
+fn evidence(group: &[&Sighting]) -> f64 {
     let mut greatest: BTreeMap<&Labels, f64> = BTreeMap::new();
     for sighting in group {
         let most = greatest.entry(&sighting.anomaly.series).or_default();
@@ -417,6 +515,7 @@ mod tests {
                 Change::Updated { .. } => "updated",
                 Change::Reopened { .. } => "reopened",
                 Change::Merged { .. } => "merged",
+                Change::Split { .. } => "split",
                 Change::Resolved { .. } => "resolved",
             })
             .collect()
@@ -504,6 +603,56 @@ mod tests {
         }
         assert_eq!(ids(&all).iter().filter(|c| **c == "opened").count(), 1);
         assert!(!ids(&all).contains(&"resolved"));
+    }
+
+    #[test]
+    fn an_incident_whose_data_vanished_is_held_open_and_says_so() {
+        let mut tracker = Tracker::default();
+        let trouble = seen("web", "latency", 0, 0, 5.0);
+        tracker.observe(t(0), std::slice::from_ref(&trouble), &shop(), &how());
+        let series = trouble.anomaly.series.clone();
+        let heard = |until: i64| BTreeMap::from([(series.clone(), t(until))]);
+        tracker.hear(&heard(60));
+        let changes = tracker.observe(t(600), &[], &shop(), &how());
+        assert_eq!((ids(&changes), tracker.incidents()[0].silent_since), (vec!["updated"], Some(t(60))));
+        assert!(tracker.observe(t(3000), &[], &shop(), &how()).is_empty());
+        let mut back = tracker.clone();
+        back.hear(&heard(3060));
+        assert_eq!(ids(&back.observe(t(3060), &[], &shop(), &how())), ["resolved"], "it speaks again, and is well");
+        assert_eq!(ids(&tracker.observe(t(3660), &[], &shop(), &how())), ["resolved"], "an hour of silence is enough");
+    }
+
+    #[test]
+    fn a_part_that_a_corrected_topology_cuts_off_is_split_from_its_incident() {
+        let mut tracker = Tracker::default();
+        let believed = Topology::new([("web", "cart"), ("cart", "db"), ("mail", "queue"), ("web", "mail")]);
+        let all = [seen("web", "latency", 0, 60, 5.0), seen("mail", "latency", 5, 60, 5.0)];
+        assert_eq!(ids(&tracker.observe(t(60), &all, &believed, &how())), ["opened"]);
+        let changes = tracker.observe(t(120), &[], &shop(), &how());
+        assert_eq!(ids(&changes), ["split"]);
+        let services: Vec<_> =
+            tracker.incidents().iter().map(|i| (i.services.join(","), i.split_from.is_some())).collect();
+        assert_eq!(services, [("mail".to_owned(), true), ("web".to_owned(), false)]);
+        assert!(tracker.incidents().iter().all(|i| i.anomalies.len() == 1));
+        assert!(tracker.observe(t(130), &[], &shop(), &how()).is_empty(), "once");
+    }
+
+    #[test]
+    fn a_lone_symptom_that_is_a_little_off_is_a_warning_until_it_spreads_or_grows() {
+        let slightly = |name: &str| {
+            let sighting = seen("web", name, 0, 60, 5.0);
+            Sighting { symptom: true, anomaly: Anomaly { observed: 1.2, ..sighting.anomaly }, ..sighting }
+        };
+        let after = |all: &[Sighting]| {
+            let mut tracker = Tracker::default();
+            tracker.observe(t(60), all, &shop(), &how());
+            tracker.incidents()[0].severity
+        };
+        assert_eq!(after(&[slightly("latency")]), Severity::Warning);
+        assert_eq!(after(&[slightly("latency"), slightly("errors")]), Severity::Critical);
+        assert_eq!(after(&[slightly("latency"), seen("db", "cpu", 0, 60, 5.0)]), Severity::Critical);
+        assert_eq!(after(&[seen("web", "latency", 0, 60, 5.0)]), Severity::Critical, "nine times what it should be");
+        assert_eq!(after(&[seen("web", "cpu", 0, 60, 5.0)]), Severity::Warning, "nothing that users feel");
     }
 
     #[test]

@@ -4,12 +4,13 @@ docs/explanation/root-cause.md. Needs numpy, pandas; `calibrate` needs scikit-le
 
     cause.py reference CASE > cause.json    scores and onset of one case
     cause.py ablate TREE                    accuracy with each part left out
+    cause.py classes TREE                   the same by data set and class of fault, as a table in Markdown
     cause.py choose TREE                    weights chosen on all data sets but one, judged on that one
     cause.py calibrate TREE RANKS.json ...  coefficients of the confidence from outputs of `bellwether rank --cases TREE`,
                                             and its error on the data set left out
 
 TREE holds <dataset>/<case>/ with metrics.csv.gz, inject_time.txt, symptom.txt, topology.csv and, for the tables only,
-root_cause.json with the keys service and metrics_true.
+root_cause.json with the keys service, metrics_true and, for classes, class.
 """
 import itertools, json, re, sys
 from pathlib import Path
@@ -256,6 +257,37 @@ def ablate(tree):
     show("alarm 60 s late taken as the onset", {}, late)
 
 
+PARTS = {
+    "all parts": {},
+    "no past": {"past": 0},
+    "no call graph": {"explained": 0},
+    "no names": {"latency": 1, "traffic": 1},
+    "no time": {"time": 0},
+    "no correlation": {"unrelated": 0},
+    "no vantage": {"vantage": 0},
+    "shift alone": dict(past=0, explained=0, latency=1, traffic=1, time=0, unrelated=0, vantage=0, fall=1),
+}
+
+
+def classes(tree):
+    cases = load(tree)
+    onsets = [c.row_at(c.injected) for c in cases]
+    ranks = {}
+    for part, weights in PARTS.items():
+        w = CHOSEN | weights
+        ranks[part] = [positions(c, scores(c, facts(c, o, w["past"]), w)) for c, o in zip(cases, onsets)]
+    groups = sorted({(c.dataset, c.truth.get("class", "unknown")) for c in cases})
+    print("| data set | class | cases |", " | ".join(PARTS), "|")
+    print("| --- " * (3 + len(PARTS)) + "|")
+    for group in groups:
+        inside = [i for i, c in enumerate(cases) if (c.dataset, c.truth.get("class", "unknown")) == group]
+        cells = []
+        for part in PARTS:
+            first, five = table([cases[i] for i in inside], [ranks[part][i] for i in inside])[:2]
+            cells.append(f"{first:.2f} / {five:.2f}")
+        print("|", group[0], "|", group[1], "|", len(inside), "|", " | ".join(cells), "|", flush=True)
+
+
 def choose(tree):
     cases = load(tree)
     onsets = [c.row_at(c.injected) for c in cases]
@@ -311,7 +343,7 @@ def calibrate(tree, files):
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:] or ["help"]
-    commands = {"reference": reference, "ablate": ablate, "choose": choose}
+    commands = {"reference": reference, "ablate": ablate, "classes": classes, "choose": choose}
     if command == "calibrate":
         calibrate(arguments[0], arguments[1:])
     elif command in commands:

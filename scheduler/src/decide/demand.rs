@@ -125,7 +125,7 @@ fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, cadence: Duration
 
 /// The path of one probability; beyond the topmost level it goes on as the tail of an exponential distribution through
 /// the two topmost, as excesses over a high threshold do (Balkema and de Haan 1974, Pickands 1975; shape zero).
-fn quantile_path(forecast: &Forecast, quantile: Quantile) -> Vec<f64> {
+pub(crate) fn quantile_path(forecast: &Forecast, quantile: Quantile) -> Vec<f64> {
     let path = forecast.quantile(quantile);
     let ([.., below, top], [.., lower, upper]) = (forecast.levels.as_slice(), forecast.quantiles.as_slice()) else {
         return path;
@@ -169,7 +169,7 @@ pub(super) fn observed_replicas(outlook: &Outlook, scale: &ScaleConfig, now: Tim
 }
 
 /// Replicas that carry `demand`; a hair above a whole number is that number.
-fn replicas_for(demand: f64, per_replica: f64) -> u32 {
+pub(crate) fn replicas_for(demand: f64, per_replica: f64) -> u32 {
     let exact = (demand / per_replica).max(0.0);
     (exact - exact * 1e-9).ceil() as u32 // saturates; NaN becomes 0, but demand is finite and per_replica positive
 }

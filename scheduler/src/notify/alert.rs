@@ -81,6 +81,8 @@ fn annotations(notice: &Notice) -> BTreeMap<String, String> {
         ("confidence", notice.confidence.map(|confidence| format!("{confidence:.2}"))),
         ("doubt", doubt),
         ("not_sure", notice.not_sure.clone()),
+        ("blast_radius", Some(notice.blast_radius.join(", ")).filter(|reach| !reach.is_empty())),
+        ("changes", Some(notice.changes.join("\n")).filter(|changes| !changes.is_empty())),
         ("similar", Some(notice.similar.join("\n")).filter(|similar| !similar.is_empty())),
         ("acknowledged_by", notice.acknowledged_by.clone()),
         ("remark", notice.remark.clone()),

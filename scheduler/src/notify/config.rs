@@ -49,6 +49,8 @@ pub struct AlertsConfig {
     pub runbooks: Vec<Runbook>,
     /// Own words for titles and texts. Default ours.
     pub templates: Templates,
+    /// When shortages that are foreseen are told.
+    pub foresight: ForesightConfig,
     /// Networks that webhooks, chats and PagerDuty may lie in besides the public internet, such as `10.2.0.0/16`.
     /// Default none: an address of the machine itself, of its own networks or of a cloud's metadata service is refused
     /// when it is dialled, whatever name led there. Alertmanagers may lie anywhere.
@@ -72,8 +74,28 @@ impl Default for AlertsConfig {
             labels: BTreeMap::from([("severity".to_owned(), "warning".to_owned())]),
             runbooks: Vec::new(),
             templates: Templates::default(),
+            foresight: ForesightConfig::default(),
             allowed_networks: Vec::new(),
         }
+    }
+}
+
+/// When shortages that are foreseen are told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForesightConfig {
+    /// Whether they are told at all. Default true.
+    pub enabled: bool,
+    /// For how long every forecast must foresee a shortage before it is told, and for how long none before it is over.
+    /// Default 5m.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub persist: Duration,
+}
+
+impl Default for ForesightConfig {
+    fn default() -> Self {
+        Self { enabled: true, persist: Duration::from_secs(300) }
     }
 }
 

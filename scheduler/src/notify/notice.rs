@@ -1,5 +1,6 @@
 //! What people are told of one matter, whatever the receiver: an incident, or a shortage that is foreseen.
 
+use bellwether_models::cause::Change;
 use bellwether_models::incident::{Incident, Outcome, Severity, Similar, Standing, Status};
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::config::AlertsConfig;
 
 const CAUSES_SHOWN: usize = 3;
+const CHANGES_SHOWN: usize = 5;
 
 /// What people are told. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,12 @@ pub struct Notice {
     pub not_sure: Option<String>,
     /// Services out of order.
     pub affected: Vec<String>,
+    /// Services that call those out of order: whom it may reach next.
+    #[serde(default)]
+    pub blast_radius: Vec<String>,
+    /// What was changed nearby, a sentence each.
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// Similar incidents of the past, a sentence each.
     pub similar: Vec<String>,
     /// Who looks after it.
@@ -111,9 +119,11 @@ impl Notice {
             doubt: ranking.causes.first().map(|cause| cause.doubt.clone()).unwrap_or_default(),
             not_sure: ranking.abstained.clone(),
             affected: incident.services.clone(),
+            blast_radius: incident.blast_radius.clone(),
+            changes: incident.changes.iter().rev().take(CHANGES_SHOWN).map(|c| changed(c, incident)).collect(),
             similar: similar.iter().map(remembered).collect(),
             acknowledged_by: None,
-            remark: incident.merged_into.as_ref().map(|into| format!("it is part of {into}")),
+            remark: remark(incident),
             link: link(&incident.id, config),
             runbook: runbook.map(|runbook| runbook.url.clone()),
             causes,
@@ -180,6 +190,8 @@ impl Notice {
             doubt: "latency of cart stands out almost as much.".to_owned(),
             not_sure: Some("several services changed alike".to_owned()),
             affected: vec!["checkout".to_owned(), "payments".to_owned()],
+            blast_radius: vec!["web".to_owned()],
+            changes: vec!["a deploy of payments 4 min before it began".to_owned()],
             similar: vec!["inc-ba9876543210 of 2023-11-01 was 80 % alike; the cause was payments".to_owned()],
             acknowledged_by: Some("kim".to_owned()),
             remark: Some("a false alarm, says kim".to_owned()),
@@ -206,6 +218,18 @@ fn text(incident: &Incident, causes: &[CauseLine]) -> String {
         text.push_str(&format!("\n{}. {} ({}): {}", rank + 1, cause.service, cause.metric, cause.summary));
     }
     text
+}
+
+fn changed(change: &Change, incident: &Incident) -> String {
+    let seconds = (incident.onset.as_millis() - change.at.as_millis()) / 1000;
+    let (minutes, side) = (seconds.abs() / 60, if seconds >= 0 { "before" } else { "after" });
+    format!("a {} of {} {minutes} min {side} it began", change.kind, change.service)
+}
+
+fn remark(incident: &Incident) -> Option<String> {
+    let merged = incident.merged_into.as_ref().map(|into| format!("it is part of {into}"));
+    let silent = incident.silent_since.map(|at| format!("its symptoms are silent since {}", text_of(at)));
+    merged.or(silent)
 }
 
 fn remembered(similar: &Similar) -> String {

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 /// What people have stopped.
 pub(super) const CONTROL: &str = "control.json";
+/// Warnings of what is foreseen.
+pub(super) const WARNINGS: &str = "warnings.json";
 /// Alerts under way.
 pub(super) const ALERTS: &str = "notices.json";
 
