@@ -32,6 +32,12 @@ torture: ## Ten thousand power cuts on a simulated disk, two hundred kills of th
 	BELLWETHER_CRASHES=10000 cargo test --locked -p bellwether-collector --lib crashes
 	BELLWETHER_KILLS=200 cargo test --locked --test recovery
 
+fuzz: ## Fuzz every reader, FUZZ_SECONDS (60) each; TARGETS="promql otlp" names some
+	fuzz/run.sh $(TARGETS)
+
+promql: ## Compare EXPRESSIONS (50000) newly drawn expressions with the real Prometheus
+	BELLWETHER_EXPRESSIONS=$(or $(EXPRESSIONS),50000) cargo test --locked --test promql drawn -- --nocapture
+
 bench: bench-ingest bench-query ## Measure ourselves beside the peers (minutes; see docs/explanation)
 
 bench-ingest: ## Ingest and queries beside the real Prometheus and VictoriaMetrics, one core each: a table (about ten minutes)
@@ -45,4 +51,4 @@ $(DENY): scripts/tools.txt
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
 	@touch $(DENY)
 
-.PHONY: help demo test notebooks-test peers check audit torture bench bench-ingest bench-query
+.PHONY: help demo test notebooks-test peers check audit torture fuzz promql bench bench-ingest bench-query

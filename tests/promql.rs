@@ -5,6 +5,7 @@ mod promql {
     pub mod compare;
     pub mod data;
     pub mod expressions;
+    pub mod grammar;
     pub mod recorded;
 }
 mod support;
@@ -15,7 +16,7 @@ use bellwether_collector::query::{Engine, EngineConfig, http::router};
 use bellwether_collector::store::embedded::{EmbeddedConfig, EmbeddedStore};
 use bellwether_collector::store::{Appended, Batch, SeriesSamples, Store, StoreError};
 use promql::compare::Answer;
-use promql::{api, data, expressions, recorded};
+use promql::{api, data, expressions, grammar, recorded};
 use serde_json::Value;
 use support::{Peer, Program, remote_write, require_peer};
 
@@ -155,6 +156,23 @@ async fn recorded_scrapes_give_the_answers_of_prometheus() {
         Question::Range { start: recorded::START + 600, end: recorded::END, step: "61s" },
     ];
     compare(recorded::series(), &recorded::expressions(), &QUESTIONS, 700).await;
+}
+
+/// So many expressions are drawn anew in each run; `BELLWETHER_EXPRESSIONS` draws more of them.
+const DRAWN: usize = 2000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_drawn_anew_have_the_answers_of_prometheus() {
+    require_peer!(Program::Prometheus);
+    const QUESTIONS: [Question; 2] =
+        [Question::Instant("1700004117.25"), Question::Range { start: FIRST + 1007, end: FIRST + 7300, step: "197s" }];
+    let of_environment = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let clock =
+        || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seed = of_environment("BELLWETHER_SEED").unwrap_or_else(clock);
+    let count = of_environment("BELLWETHER_EXPRESSIONS").map_or(DRAWN, |count| count as usize);
+    println!("seed {seed}");
+    compare(data::series(), &grammar::drawn(seed, count), &QUESTIONS, count / 4).await;
 }
 
 /// Asks both servers everything; at least `least` of the expressions must have numbers to compare.

@@ -234,6 +234,13 @@ impl Ingest {
     /// # Errors
     /// [`IngestError`] when nothing was acknowledged: sending the whole batch again is right and harmless.
     pub async fn append(&self, origin: &str, batch: Batch) -> Result<Receipt, IngestError> {
+        // In a task of its own: a sender that goes away meanwhile takes neither the room nor the count of what is written.
+        let (door, name) = (self.clone(), origin.to_owned());
+        let done = tokio::spawn(async move { door.append_whole(&name, batch).await }).await;
+        done.unwrap_or_else(|_| Err(failed(origin, StoreError::Closed)))
+    }
+
+    async fn append_whole(&self, origin: &str, batch: Batch) -> Result<Receipt, IngestError> {
         let _room = self.reserve(origin, &batch)?;
         let mut receipt = Receipt::default();
         let admitted = self.admit(origin, batch, &mut receipt);

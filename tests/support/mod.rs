@@ -10,6 +10,7 @@ pub mod python;
 pub mod remote_write;
 pub mod shop;
 pub mod system;
+pub mod tangle;
 pub mod world;
 
 pub use peer::{Peer, Program};

@@ -180,6 +180,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// Its frame lies on the stack once for each level of a query, so whatever works on rows is kept out of line.
     fn vector(&mut self, node: &Vector, grid: Grid) -> Result<Vec<Row>, QueryError> {
         match node {
             Vector::Select(selection) => self.select(*selection, grid, |sample| sample.value),
@@ -198,7 +199,7 @@ impl<'a> Evaluator<'a> {
             Vector::Absent { of, labels } => Ok(gaps(&self.vector(of, grid)?, labels, grid.len)),
             Vector::Math { function, of } => merged(nameless(mapped(self.vector(of, grid)?, function))),
             Vector::MathWith { function, of, parameters } => self.math_with(*function, of, parameters, grid),
-            Vector::Date { part, of } => merged(nameless(mapped(self.vector(of, grid)?, |value| part.of(value)))),
+            Vector::Date { part, of } => dates(self.vector(of, grid)?, *part),
             Vector::HistogramQuantile { quantile, of } => {
                 let (quantile, of) = (self.scalar(quantile, grid)?, self.vector(of, grid)?);
                 merged(histogram::quantiles(&quantile, &of))
@@ -387,6 +388,7 @@ fn only_element(rows: &[Row], len: usize) -> Vec<f64> {
 }
 
 /// `absent`: 1 at the steps where no row has a value.
+#[inline(never)]
 fn gaps(rows: &[Row], labels: &[(String, String)], len: usize) -> Vec<Row> {
     let mut values = vec![1.0; len];
     for row in rows {
@@ -411,12 +413,18 @@ fn mapped(mut rows: Vec<Row>, function: impl Fn(f64) -> f64) -> Vec<Row> {
     rows
 }
 
+#[inline(never)]
+fn dates(rows: Vec<Row>, part: calendar::DatePart) -> Result<Vec<Row>, QueryError> {
+    merged(nameless(mapped(rows, |value| part.of(value))))
+}
+
 fn nameless(mut rows: Vec<Row>) -> Vec<Row> {
     rows.iter_mut().for_each(|row| row.metric = row.metric.without_name());
     rows
 }
 
 /// Rows by their value at the first step, NaN last: an order shows only where there is one step.
+#[inline(never)]
 fn sorted(mut rows: Vec<Row>, descending: bool) -> Vec<Row> {
     rows.sort_by(|a, b| {
         let (a, b) = (a.values[0], b.values[0]);

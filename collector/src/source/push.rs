@@ -46,7 +46,7 @@ pub struct PushConfig {
     pub max_body: ByteSize,
     /// Largest body after unpacking; larger ones are answered 413. Default 128MB.
     pub max_unpacked_body: ByteSize,
-    /// A sender that takes longer over its body is answered 408. Default 30s.
+    /// A sender that takes longer over its body is answered 503, and may send again. Default 30s.
     #[serde(with = "bellwether_models::duration::as_text")]
     #[schemars(with = "String")]
     pub body_timeout: Duration,

@@ -30,6 +30,7 @@ fn groups<'a>(rows: &'a [Row], grouping: &'a Grouping) -> Vec<Group<'a>> {
 }
 
 /// One row for each group, folded step by step.
+#[inline(never)]
 pub(super) fn fold(fold: Fold, rows: &[Row], grouping: &Grouping, len: usize) -> Vec<Row> {
     let folded = |group: Group<'_>| Row { values: fold_group(fold, &group.rows, len), metric: group.metric };
     groups(rows, grouping).into_iter().map(folded).collect()
@@ -106,6 +107,7 @@ impl State {
 }
 
 /// The quantile of each group's values, step by step.
+#[inline(never)]
 pub(super) fn quantiles(q: &[f64], rows: &[Row], grouping: &Grouping) -> Vec<Row> {
     let of_group = |group: Group<'_>| {
         let at_step = |(step, q): (usize, &f64)| {
@@ -117,10 +119,19 @@ pub(super) fn quantiles(q: &[f64], rows: &[Row], grouping: &Grouping) -> Vec<Row
     groups(rows, grouping).into_iter().map(of_group).collect()
 }
 
-/// How many elements of each group have each value; the value becomes the label `label`.
+/// How many elements of each group have each value; the value becomes the label `label`, before there are groups: a
+/// label of that name is none of theirs, and `without` may take it away again.
+#[inline(never)]
 pub(super) fn count_values(label: &str, rows: &[Row], grouping: &Grouping, len: usize) -> Vec<Row> {
+    let mut grouping = Grouping { on: grouping.on, names: grouping.names.clone() };
+    let named = grouping.names.iter().any(|name| name == label);
+    match (grouping.on, named) {
+        (false, true) => return fold(Fold::Count, rows, &grouping, len),
+        (false, false) => grouping.names.push(label.to_owned()),
+        (true, _) => grouping.names.retain(|name| name != label),
+    }
     let mut counted = Vec::new();
-    for group in groups(rows, grouping) {
+    for group in groups(rows, &grouping) {
         let mut counts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for step in 0..len {
             for (_, value) in present_at(&group.rows, step) {
@@ -138,6 +149,7 @@ pub(super) fn count_values(label: &str, rows: &[Row], grouping: &Grouping, len: 
 ///
 /// # Errors
 /// When `k` is no number of elements.
+#[inline(never)]
 pub(super) fn top(largest: bool, k: &[f64], rows: Vec<Row>, grouping: &Grouping) -> Result<Vec<Row>, QueryError> {
     let limits =
         if rows.is_empty() { vec![0; k.len()] } else { k.iter().map(|k| limit(*k)).collect::<Result<_, _>>()? };

@@ -14,6 +14,7 @@ struct Histogram<'a> {
 }
 
 /// One row for each histogram among `rows`; rows without a readable `le` are passed over.
+#[inline(never)]
 pub(super) fn quantiles(quantile: &[f64], rows: &[Row]) -> Vec<Row> {
     let value = |histogram: Histogram<'_>| {
         let values = (0..quantile.len()).map(|step| at_step(quantile[step], &histogram, step)).collect();

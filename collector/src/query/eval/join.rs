@@ -9,6 +9,7 @@ use super::unique::merged_or;
 use super::{Row, absent, is_present, kept};
 
 /// A vector with a scalar, element by element. A comparison that filters keeps the vector's value on whichever side.
+#[inline(never)]
 pub(super) fn with_scalar(op: Operator, mut rows: Vec<Row>, scalar: &[f64], scalar_is_left: bool) -> Vec<Row> {
     for row in &mut rows {
         if !op.keeps_name() {
@@ -66,6 +67,7 @@ fn by_key<'a>(rows: &'a [Row], grouping: &'a Grouping) -> HashMap<Vec<&'a str>, 
 ///
 /// # Errors
 /// When at some step more than one element of a side could be meant.
+#[inline(never)]
 pub(super) fn join(
     op: Operator,
     left: &[Row],
@@ -176,6 +178,7 @@ fn alone_in_group(rows: Vec<Row>, matching: &Matching, len: usize) -> Result<Vec
 }
 
 /// `and`, `or` and `unless`: elements of the left (and for `or` of the right), by whether the other side has their key.
+#[inline(never)]
 pub(super) fn set(op: SetOperator, left: Vec<Row>, right: Vec<Row>, grouping: &Grouping, len: usize) -> Vec<Row> {
     match op {
         SetOperator::And => where_other(left, &presence(&right, grouping, len), grouping, true),

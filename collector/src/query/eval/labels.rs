@@ -5,6 +5,7 @@ use regex::Regex;
 use super::Row;
 
 /// Sets `target` to `replacement`, its `$1` filled from `pattern`, in rows whose label `source` matches wholly.
+#[inline(never)]
 pub(super) fn replace(mut rows: Vec<Row>, target: &str, replacement: &str, source: &str, pattern: &Regex) -> Vec<Row> {
     for row in &mut rows {
         let Some(groups) = pattern.captures(row.metric.get(source)) else { continue };
@@ -16,6 +17,7 @@ pub(super) fn replace(mut rows: Vec<Row>, target: &str, replacement: &str, sourc
 }
 
 /// Sets `target` to the values of `sources`, joined by `separator`.
+#[inline(never)]
 pub(super) fn join(mut rows: Vec<Row>, target: &str, separator: &str, sources: &[String]) -> Vec<Row> {
     for row in &mut rows {
         let values: Vec<&str> = sources.iter().map(|source| row.metric.get(source)).collect();

@@ -36,14 +36,16 @@ pub(in super::super) fn round(value: f64, to: &[f64]) -> Option<f64> {
     Some((value * inverse + 0.5).floor() / inverse)
 }
 
-/// The greater of two; NaN when either is, unlike `f64::max`.
+/// The greater of two; NaN when either is and the other does not settle it, unlike `f64::max`.
 fn greater(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    let settled = a == f64::INFINITY || b == f64::INFINITY;
+    if !settled && (a.is_nan() || b.is_nan()) { f64::NAN } else { a.max(b) }
 }
 
 /// The lesser of two; NaN when either is.
 fn lesser(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    let settled = a == f64::NEG_INFINITY || b == f64::NEG_INFINITY;
+    if !settled && (a.is_nan() || b.is_nan()) { f64::NAN } else { a.min(b) }
 }
 
 /// A sum that keeps what each addition rounds off.

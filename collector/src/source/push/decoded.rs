@@ -41,6 +41,9 @@ pub(super) struct RefusedSeries {
     pub samples: u64,
 }
 
+/// So many refused series are kept apart; further ones count with the first of their fault.
+const MOST_APART: usize = 1000;
+
 /// A request taken apart.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
@@ -64,8 +67,14 @@ impl Decoded {
         }
     }
 
-    /// Notes a series passed over.
+    /// Notes a series passed over. Of very many only the first are kept apart: a request of short series must not
+    /// grow in memory to many times its length.
     pub(super) fn refuse(&mut self, fault: SeriesFault, pairs: &[(&[u8], &[u8])], samples: usize) {
+        let same = (self.refused.len() >= MOST_APART).then(|| self.refused.iter_mut().find(|one| one.fault == fault));
+        if let Some(same) = same.flatten() {
+            same.samples += samples as u64;
+            return;
+        }
         let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         let shown: Vec<String> =
             pairs.iter().take(8).map(|(name, value)| format!("{}={:?}", text(name), text(value))).collect();

@@ -53,10 +53,10 @@ impl PushRefusal {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::KeptElsewhere(_) => StatusCode::FORBIDDEN,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            // The fault of the way here, so not 400 or 408, after which Prometheus throws the samples away.
+            Self::TooSlow { .. } | Self::BrokenOff(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ContentType { .. } | Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BrokenOff(_)
-            | Self::Snappy(_)
+            Self::Snappy(_)
             | Self::Gzip(_)
             | Self::Message(_)
             | Self::Otlp(_)

@@ -21,7 +21,7 @@ pub(super) enum Value<'a> {
 pub(crate) enum WireError {
     #[error("the message is cut off")]
     Truncated,
-    #[error("a number is longer than ten bytes")]
+    #[error("a number is longer than its type")]
     Overlong,
     #[error("wire type {0} is unknown")]
     WireType(u8),
@@ -41,8 +41,8 @@ impl<'a> Fields<'a> {
     }
 
     fn read(&mut self) -> Result<(u32, Value<'a>), WireError> {
-        let key = varint(&mut self.0)?;
-        let field = u32::try_from(key >> 3).map_err(|_| WireError::Overlong)?;
+        let key = u32::try_from(varint(&mut self.0)?).map_err(|_| WireError::Overlong)?;
+        let field = key >> 3;
         if field == 0 {
             return Err(WireError::FieldZero);
         }
@@ -83,6 +83,9 @@ pub(super) fn packed(mut bytes: &[u8]) -> impl Iterator<Item = Result<u64, WireE
 fn varint(rest: &mut &[u8]) -> Result<u64, WireError> {
     let mut number = 0u64;
     for (place, byte) in rest.iter().enumerate().take(10) {
+        if place == 9 && *byte > 1 {
+            return Err(WireError::Overlong);
+        }
         number |= u64::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
             *rest = &rest[place + 1..];
@@ -157,6 +160,10 @@ mod tests {
         let claim = [0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         assert_eq!(Fields::of(&claim).next(), Some(Err(WireError::Truncated)));
         assert_eq!(Fields::of(&[0xff; 11]).next(), Some(Err(WireError::Overlong)));
+        let past_64_bits = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        assert_eq!(Fields::of(&past_64_bits).next(), Some(Err(WireError::Overlong)));
+        let past_32_bits = [0xf5, 0xbe, 0x9e, 0xfe, 0x1e, 0, 0, 0, 0];
+        assert_eq!(Fields::of(&past_32_bits).next(), Some(Err(WireError::Overlong)));
         assert_eq!(Fields::of(&[0x0b]).next(), Some(Err(WireError::WireType(3))));
     }
 }
