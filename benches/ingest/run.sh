@@ -89,7 +89,7 @@ victoria() { # series hours
   load victoria-metrics "$address" "$pid" "$data" "$1" "$2"
   samples=$(tail -1 "$results" | python3 -c 'import json, sys; print(json.load(sys.stdin)["samples"])')
   kill "$pid"; wait "$pid" || true
-  sealed victoria-metrics "$1" "$(du -sb "$data" | awk -v n="$samples" '{printf "%.3f", $1 / n}')"
+  sealed victoria-metrics "$1" "$(du -sb "$data/data" "$data/indexdb" | awk -v n="$samples" '{sum += $1} END {printf "%.3f", sum / n}')"
 }
 
 table() {
