@@ -99,7 +99,7 @@ async fn the_files_of_today_are_read_whatever_becomes_of_them() {
     std::thread::spawn(move || {
         let mut seed = 0x5eed_u64;
         for (name, whole) in [("store_journal", journal), ("store_block", block)] {
-            for round in 0..150 {
+            for round in 0..60 {
                 let mut bytes = whole.clone();
                 for _ in 0..round % 4 {
                     let at = next(&mut seed) as usize % bytes.len();
