@@ -38,6 +38,12 @@ fuzz: ## Fuzz every reader, FUZZ_SECONDS (60) each; TARGETS="promql otlp" names 
 promql: ## Compare EXPRESSIONS (50000) newly drawn expressions with the real Prometheus
 	BELLWETHER_EXPRESSIONS=$(or $(EXPRESSIONS),50000) cargo test --locked --test promql drawn -- --nocapture
 
+faults: ## Replay every recorded fault of a tree of cases through the whole system: make faults CASES=DIR
+	BELLWETHER_CASES=$(CASES) cargo test --locked --test faults -- --ignored --nocapture
+
+bench-ranking: ## Time and memory of ranking 10,000 series
+	cargo run --release --locked --example ranking
+
 bench: bench-ingest bench-query ## Measure ourselves beside the peers (minutes; see docs/explanation)
 
 bench-ingest: ## Ingest and queries beside the real Prometheus and VictoriaMetrics, one core each: a table (about ten minutes)
@@ -51,4 +57,4 @@ $(DENY): scripts/tools.txt
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt
 	@touch $(DENY)
 
-.PHONY: help demo test notebooks-test peers check audit torture fuzz promql bench bench-ingest bench-query
+.PHONY: help demo test notebooks-test peers check audit torture fuzz promql bench bench-ingest bench-query bench-ranking faults

@@ -97,6 +97,7 @@ pub fn free_port() -> u16 {
 pub struct Peer {
     program: Program,
     child: Child,
+    arguments: Vec<String>,
     port: u16,
     dir: TempDir,
 }
@@ -213,16 +214,19 @@ impl Peer {
             text.replace("{port}", &port.to_string()).replace("{dir}", dir.path().to_str().expect("a readable path"))
         };
         std::fs::write(dir.path().join("config"), here(config)).expect("the peer's configuration is written");
-        let log = std::fs::File::create(dir.path().join("log")).expect("the peer's log is opened");
-        let child = Command::new(binary)
-            .args(arguments.iter().map(|argument| here(argument)))
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the log is shared"))
-            .stderr(log)
-            .spawn()
-            .expect("the peer starts");
-        Self { program, child, port, dir }
+        let arguments: Vec<String> = arguments.iter().map(|argument| here(argument)).collect();
+        let child = launch(&binary, &arguments, dir.path());
+        Self { program, child, arguments, port, dir }
+    }
+
+    /// Stops it as an administrator would, and starts it again on the same port with what it has kept.
+    pub fn restart(&mut self) {
+        let stopped = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        assert!(stopped.is_ok_and(|status| status.success()), "the peer is told to stop");
+        self.child.wait().expect("the peer stops");
+        let binary = self.program.find().unwrap_or_else(|| panic!("{:?} is not installed", self.program));
+        self.child = launch(&binary, &self.arguments, self.dir.path());
+        self.wait_until_ready().expect("the peer is back");
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -287,6 +291,19 @@ impl Peer {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
+}
+
+fn launch(binary: &Path, arguments: &[String], dir: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log"));
+    let log = log.expect("the peer's log is opened");
+    Command::new(binary)
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("the log is shared"))
+        .stderr(log)
+        .spawn()
+        .expect("the peer starts")
 }
 
 impl Drop for Peer {
