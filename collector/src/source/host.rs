@@ -16,8 +16,11 @@ use tracing::warn;
 use crate::ingest::Ingest;
 use crate::store::{Batch, SeriesSamples};
 
+mod cgroups;
+mod network;
 mod texts;
 
+use network::NetworkTexts;
 use texts::{Filesystem, Mount, Texts};
 
 const ORIGIN: &str = "host";
@@ -38,6 +41,11 @@ pub struct HostConfig {
     pub instance: Option<String>,
     /// Where the kernel's texts are. Default `/proc`; `/host/proc` where a container sees the machine's there.
     pub proc_path: PathBuf,
+    /// Where the kernel shows its devices. Default `/sys`; `/host/sys` where a container sees the machine's there.
+    pub sys_path: PathBuf,
+    /// Control groups whose use is shown, under cAdvisor's names, those of fewer levels first: about 25 series each. Default
+    /// 50; 0 shows none.
+    pub max_cgroups: usize,
 }
 
 impl Default for HostConfig {
@@ -48,6 +56,8 @@ impl Default for HostConfig {
             job: "node".to_owned(),
             instance: None,
             proc_path: PathBuf::from("/proc"),
+            sys_path: PathBuf::from("/sys"),
+            max_cgroups: 50,
         }
     }
 }
@@ -73,8 +83,8 @@ pub async fn run(config: HostConfig, ingest: Ingest) {
 
 /// One look at the machine.
 pub async fn observe(config: &HostConfig, ingest: &Ingest) -> Batch {
-    let path = config.proc_path.clone();
-    let texts = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or_default();
+    let paths = config.clone();
+    let texts = tokio::task::spawn_blocking(move || read(&paths)).await.unwrap_or_default();
     let instance = config.instance.clone().unwrap_or_else(|| texts.nodename().to_owned());
     let base = Labels::new([("job", config.job.as_str()), ("instance", &instance)]);
     let batch = texts.samples(&base, ingest.now());
@@ -94,7 +104,8 @@ fn mark_vanished(batch: &mut Batch, shown: &mut HashSet<Labels>) {
     *shown = present;
 }
 
-fn read(proc_path: &Path) -> Texts {
+fn read(config: &HostConfig) -> Texts {
+    let proc_path = &config.proc_path;
     let text = |name: &str| std::fs::read_to_string(proc_path.join(name)).unwrap_or_default();
     let word = |name: &str| text(name).trim().to_owned();
     let mounts = Some(text("1/mounts")).filter(|mounts| !mounts.is_empty()).unwrap_or_else(|| text("self/mounts"));
@@ -110,6 +121,37 @@ fn read(proc_path: &Path) -> Texts {
         uname: ["ostype", "hostname", "osrelease", "version", "domainname"]
             .map(|name| word(&format!("sys/kernel/{name}"))),
         filesystems: texts::mounts(&mounts).into_iter().map(measure).collect(),
+        entropy: ["entropy_avail", "poolsize"].map(|name| word(&format!("sys/kernel/random/{name}"))),
+        network: network_texts(config),
+        cgroups: cgroups::read(&config.sys_path.join("fs/cgroup"), config.max_cgroups),
+    }
+}
+
+fn network_texts(config: &HostConfig) -> NetworkTexts {
+    let text = |name: &str| std::fs::read_to_string(config.proc_path.join(name)).unwrap_or_default();
+    // the first process sees the machine's network, not that of a container
+    let net = |name: &str| {
+        Some(text(&format!("1/net/{name}"))).filter(|t| !t.is_empty()).unwrap_or_else(|| text(&format!("net/{name}")))
+    };
+    let devices = std::fs::read_dir(config.sys_path.join("class/net")).into_iter().flatten().flatten();
+    let files = network::INTERFACE_NUMBERS.iter().map(|(file, _)| *file).chain(network::INTERFACE_WORDS);
+    let interface = |folder: &Path| {
+        let known = files.clone().filter_map(|file| Some((file, std::fs::read_to_string(folder.join(file)).ok()?)));
+        known.collect()
+    };
+    NetworkTexts {
+        netstat: net("netstat"),
+        snmp: net("snmp"),
+        snmp6: net("snmp6"),
+        sockstat: net("sockstat"),
+        sockstat6: net("sockstat6"),
+        softnet: net("softnet_stat"),
+        arp: net("arp"),
+        conntrack: ["count", "max"].map(|name| text(&format!("sys/net/netfilter/nf_conntrack_{name}"))),
+        interfaces: devices
+            .filter(|device| device.path().is_dir())
+            .map(|device| (device.file_name().to_string_lossy().into_owned(), interface(&device.path())))
+            .collect(),
     }
 }
 

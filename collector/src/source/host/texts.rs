@@ -3,11 +3,14 @@
 //! Source: the manual page proc(5), the kernel's documentation of iostats and psi, and the metric names that
 //! node_exporter 1.5 serves.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bellwether_models::series::{Labels, METRIC_NAME, Sample, Timestamp};
 use regex::Regex;
 
+use super::cgroups::{self, Cgroup};
+use super::network::NetworkTexts;
 use crate::store::{Batch, SeriesSamples};
 
 /// The texts of one look; empty where there was none.
@@ -25,6 +28,10 @@ pub(super) struct Texts {
     /// System, node name, release, version, domain.
     pub uname: [String; 5],
     pub filesystems: Vec<Filesystem>,
+    /// Bits of entropy at hand, and the most there may be.
+    pub entropy: [String; 2],
+    pub network: NetworkTexts,
+    pub cgroups: Vec<Cgroup>,
 }
 
 /// Where a file system is mounted.
@@ -173,7 +180,7 @@ impl Texts {
 
     /// All samples, at one time, each with the labels of `base`.
     pub(super) fn samples(&self, base: &Labels, at: Timestamp) -> Batch {
-        let mut told = Told { base, at, batch: Batch::new() };
+        let mut told = Told::new(base, at);
         told.number("node_time_seconds", at.as_secs_f64());
         self.uname(&mut told);
         self.stat(&mut told);
@@ -184,6 +191,16 @@ impl Texts {
         self.disks(&mut told);
         self.pressure(&mut told);
         self.filesystems(&mut told);
+        self.network.tell(&mut told);
+        for (name, text) in ["available", "pool_size"].into_iter().zip(&self.entropy) {
+            if let Ok(bits) = text.trim().parse::<f64>() {
+                told.number(&format!("node_entropy_{name}_bits"), bits);
+            }
+        }
+        let disks = self.disk_names();
+        for group in &self.cgroups {
+            cgroups::tell(group, &disks, &mut told);
+        }
         told.batch
     }
 
@@ -281,6 +298,15 @@ impl Texts {
         }
     }
 
+    /// Names of devices by their numbers, `8:0`.
+    fn disk_names(&self) -> BTreeMap<String, String> {
+        let name = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            Some((format!("{}:{}", words.next()?, words.next()?), words.next()?.to_owned()))
+        };
+        self.diskstats.lines().filter_map(name).collect()
+    }
+
     fn pressure(&self, told: &mut Told<'_>) {
         for (resource, text) in &self.pressure {
             for line in text.lines() {
@@ -324,18 +350,28 @@ fn cpu(number: &str, ticks: &[f64], told: &mut Told<'_>) {
     }
 }
 
-struct Told<'a> {
+/// Samples of one look, all at one time and with the same base of labels.
+pub(super) struct Told<'a> {
     base: &'a Labels,
     at: Timestamp,
     batch: Batch,
 }
 
-impl Told<'_> {
-    fn number(&mut self, name: &str, value: f64) {
+impl<'a> Told<'a> {
+    pub(super) fn new(base: &'a Labels, at: Timestamp) -> Self {
+        Self { base, at, batch: Batch::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_batch(self) -> Batch {
+        self.batch
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: f64) {
         self.labelled(name, &[], value);
     }
 
-    fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let named = [(METRIC_NAME, name)];
         let labels = Labels::new(self.base.iter().chain(labels.iter().copied()).chain(named));
         self.batch.push(SeriesSamples { labels, samples: vec![Sample { at: self.at, value }] });
