@@ -8,7 +8,7 @@ use metrics::counter;
 use regex::Regex;
 use tracing::warn;
 
-use super::config::{FileSdConfig, HttpSdConfig, TargetGroup};
+use super::config::{FileSdConfig, HttpSdConfig, ScrapeConfig, TargetGroup};
 use super::fetch::Fetcher;
 use crate::ingest::is_label_name;
 
@@ -28,9 +28,32 @@ pub(super) fn kind_of(path: &Path) -> Option<FileKind> {
     }
 }
 
+/// All that finds the targets of a job.
+#[derive(Debug, Default)]
+pub(super) struct Discovery {
+    files: TargetFiles,
+    servers: TargetServers,
+    #[cfg(feature = "kubernetes")]
+    clusters: super::kubernetes::Clusters,
+}
+
+impl Discovery {
+    /// The targets there are now; servers are asked only where there is a client.
+    pub(super) async fn groups(&mut self, config: &ScrapeConfig, fetcher: Option<&Fetcher>) -> Vec<TargetGroup> {
+        let mut groups = config.static_configs.clone();
+        groups.extend(self.files.refresh(&config.file_sd_configs).await);
+        if let Some(fetcher) = fetcher {
+            groups.extend(self.servers.refresh(&config.http_sd_configs, fetcher).await);
+        }
+        #[cfg(feature = "kubernetes")]
+        groups.extend(self.clusters.refresh(&config.kubernetes_sd_configs).await);
+        groups
+    }
+}
+
 /// What target files said when they were last good.
 #[derive(Debug, Default)]
-pub(super) struct TargetFiles(BTreeMap<PathBuf, Good>);
+struct TargetFiles(BTreeMap<PathBuf, Good>);
 
 #[derive(Debug)]
 struct Good {
@@ -40,7 +63,7 @@ struct Good {
 
 impl TargetFiles {
     /// Reads the files that are named and that changed; gives the groups of all.
-    pub(super) async fn refresh(&mut self, configs: &[FileSdConfig]) -> Vec<TargetGroup> {
+    async fn refresh(&mut self, configs: &[FileSdConfig]) -> Vec<TargetGroup> {
         let mut present = Vec::new();
         for pattern in configs.iter().flat_map(|config| &config.files) {
             present.extend(matching(Path::new(pattern)).await);
@@ -97,11 +120,11 @@ fn with_origin(mut groups: Vec<TargetGroup>, label: &str, origin: &str) -> Vec<T
 
 /// What servers said when they last answered well.
 #[derive(Debug, Default)]
-pub(super) struct TargetServers(BTreeMap<String, (Instant, Vec<TargetGroup>)>);
+struct TargetServers(BTreeMap<String, (Instant, Vec<TargetGroup>)>);
 
 impl TargetServers {
     /// Asks the servers whose time has come; gives the groups of all.
-    pub(super) async fn refresh(&mut self, configs: &[HttpSdConfig], fetcher: &Fetcher) -> Vec<TargetGroup> {
+    async fn refresh(&mut self, configs: &[HttpSdConfig], fetcher: &Fetcher) -> Vec<TargetGroup> {
         self.0.retain(|url, _| configs.iter().any(|config| config.url == *url));
         for HttpSdConfig { url, refresh_interval } in configs {
             let fresh = self.0.get(url).is_some_and(|(asked, _)| asked.elapsed() < *refresh_interval);

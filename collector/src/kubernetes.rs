@@ -1,0 +1,108 @@
+//! A client of a Kubernetes API: the one place that decides where the API is and who we are.
+
+use std::path::{Path, PathBuf};
+
+use kube::config::{
+    AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster,
+    NamedContext,
+};
+use kube::{Client, Config};
+
+use crate::source::scrape::config::{Authorization, BasicAuth, TlsConfig};
+use crate::source::secret::Secret;
+
+/// Where an API is and who we are to it. With neither a server nor a file: the cluster this process runs in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    /// Address of the API.
+    pub api_server: Option<String>,
+    /// A kubeconfig file.
+    pub kubeconfig_file: Option<PathBuf>,
+    /// User and password, for `api_server`.
+    pub basic_auth: Option<BasicAuth>,
+    /// A bearer token, for `api_server`.
+    pub authorization: Option<Authorization>,
+    /// How TLS is spoken, with `api_server`.
+    pub tls_config: TlsConfig,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Neither a server nor a file is named, and this process runs in no cluster.
+    #[error("this process runs in no cluster; write api_server or kubeconfig_file")]
+    NoCluster(#[source] kube::config::InClusterError),
+    /// The file, or what was written in its place, cannot be used.
+    #[error("the Kubernetes configuration cannot be used")]
+    Kubeconfig(#[source] KubeconfigError),
+    /// A file with a secret cannot be read.
+    #[error("could not read {}", path.display())]
+    SecretFile {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("the client of the Kubernetes API cannot be made")]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// A client of the API that `access` names, and the namespace that counts as our own.
+///
+/// # Errors
+/// [`AccessError`]; the API itself is not asked anything yet.
+pub async fn client(access: &Access) -> Result<Client, AccessError> {
+    let config = config(access).await?;
+    Client::try_from(config).map_err(|error| AccessError::Client(Box::new(error)))
+}
+
+async fn config(access: &Access) -> Result<Config, AccessError> {
+    let kubeconfig = match (&access.api_server, &access.kubeconfig_file) {
+        (None, None) => return Config::incluster().map_err(AccessError::NoCluster),
+        (None, Some(path)) => Kubeconfig::read_from(path).map_err(AccessError::Kubeconfig)?,
+        (Some(server), _) => written(server, access).await?,
+    };
+    let options = KubeConfigOptions::default();
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(AccessError::Kubeconfig)
+}
+
+const NAME: &str = "api_server";
+
+/// The kubeconfig that says what the settings say.
+async fn written(server: &str, access: &Access) -> Result<Kubeconfig, AccessError> {
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let tls = &access.tls_config;
+    let cluster = Cluster {
+        server: Some(server.to_owned()),
+        certificate_authority: text(&tls.ca_file),
+        insecure_skip_tls_verify: Some(tls.insecure_skip_verify),
+        ..Cluster::default()
+    };
+    let mut user =
+        AuthInfo { client_certificate: text(&tls.cert_file), client_key: text(&tls.key_file), ..AuthInfo::default() };
+    if let Some(BasicAuth { username, password, password_file }) = &access.basic_auth {
+        user.username = Some(username.clone());
+        user.password = secret(password.as_ref(), password_file.as_deref()).await?.map(Into::into);
+    }
+    if let Some(Authorization { credentials, credentials_file, .. }) = &access.authorization {
+        user.token = credentials.as_ref().map(|token| token.reveal().to_owned().into());
+        user.token_file = text(credentials_file); // read again as it changes
+    }
+    let context = Context { cluster: NAME.to_owned(), user: Some(NAME.to_owned()), ..Context::default() };
+    Ok(Kubeconfig {
+        clusters: vec![NamedCluster { name: NAME.to_owned(), cluster: Some(cluster), ..NamedCluster::default() }],
+        auth_infos: vec![NamedAuthInfo { name: NAME.to_owned(), auth_info: Some(user), ..NamedAuthInfo::default() }],
+        contexts: vec![NamedContext { name: NAME.to_owned(), context: Some(context), ..NamedContext::default() }],
+        current_context: Some(NAME.to_owned()),
+        ..Kubeconfig::default()
+    })
+}
+
+async fn secret(written: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>, AccessError> {
+    let Some(path) = file else { return Ok(written.map(|secret| secret.reveal().to_owned())) };
+    let read = tokio::fs::read_to_string(path).await;
+    let text = read.map_err(|source| AccessError::SecretFile { path: path.to_owned(), source })?;
+    Ok(Some(text.trim().to_owned()))
+}
