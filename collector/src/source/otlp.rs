@@ -7,16 +7,21 @@
 //! Source: "Prometheus and OpenMetrics Compatibility" of the OpenTelemetry specification.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bellwether_models::series::{Labels, METRIC_NAME, Sample, Timestamp, stale_marker};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, HistogramDataPoint, Metric, NumberDataPoint, SummaryDataPoint,
+    AggregationTemporality, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint,
+    SummaryDataPoint,
 };
 
+use crate::metadata::{Described, MetricType};
+use crate::source::exponential::{Bucketed, Exponential};
 use crate::store::{Batch, SeriesSamples};
 
 mod delta;
@@ -24,6 +29,7 @@ mod naming;
 
 pub use delta::Totals;
 
+use delta::{Added, Counted};
 use naming::{attribute_labels, metric_name};
 
 /// Flag of a point that says "nothing was recorded": the end of the series.
@@ -34,8 +40,12 @@ const NO_RECORDED_VALUE: u32 = 1;
 pub struct Converted {
     /// Samples.
     pub batch: Batch,
-    /// Points of exponential histograms, which are not kept.
+    /// What is said of the metrics.
+    pub described: Vec<Described>,
+    /// Points of exponential histograms that became buckets.
     pub exponential_histograms: u64,
+    /// Delta values older than what can still be added up.
+    pub too_late: u64,
     /// Points without a value, a time or a temporality.
     pub unusable: u64,
 }
@@ -88,6 +98,8 @@ struct Points<'a> {
 #[derive(Clone, Copy)]
 struct Moment {
     at: Timestamp,
+    /// When the count of a delta began.
+    start: Timestamp,
     /// It counts from the point before, not from the start.
     delta: bool,
     /// It ends the series.
@@ -99,28 +111,40 @@ impl Points<'_> {
         match &metric.data {
             Some(Data::Gauge(gauge)) => {
                 let name = metric_name(&metric.name, &metric.unit, naming::Kind::Gauge);
+                self.describe(metric, &name, MetricType::Gauge);
                 gauge.data_points.iter().for_each(|point| self.number(&name, point, Some(false)));
             }
             Some(Data::Sum(sum)) => {
                 let kind = if sum.is_monotonic { naming::Kind::Counter } else { naming::Kind::Gauge };
                 let name = metric_name(&metric.name, &metric.unit, kind);
+                self.describe(metric, &name, if sum.is_monotonic { MetricType::Counter } else { MetricType::Gauge });
                 let delta = is_delta(sum.aggregation_temporality);
                 sum.data_points.iter().for_each(|point| self.number(&name, point, delta));
             }
             Some(Data::Histogram(histogram)) => {
                 let name = metric_name(&metric.name, &metric.unit, naming::Kind::Histogram);
+                self.describe(metric, &name, MetricType::Histogram);
                 let delta = is_delta(histogram.aggregation_temporality);
                 histogram.data_points.iter().for_each(|point| self.histogram(&name, point, delta));
             }
             Some(Data::Summary(summary)) => {
                 let name = metric_name(&metric.name, &metric.unit, naming::Kind::Histogram);
+                self.describe(metric, &name, MetricType::Summary);
                 summary.data_points.iter().for_each(|point| self.summary(&name, point));
             }
             Some(Data::ExponentialHistogram(histogram)) => {
-                self.converted.exponential_histograms += histogram.data_points.len() as u64;
+                let name = metric_name(&metric.name, &metric.unit, naming::Kind::Histogram);
+                self.describe(metric, &name, MetricType::Histogram);
+                let delta = is_delta(histogram.aggregation_temporality);
+                histogram.data_points.iter().for_each(|point| self.exponential(&name, point, delta));
             }
             None => {}
         }
+    }
+
+    fn describe(&mut self, metric: &Metric, name: &str, kind: MetricType) {
+        let (help, unit) = (metric.description.clone(), metric.unit.clone());
+        self.converted.described.push(Described { metric: name.to_owned(), kind, help, unit });
     }
 
     fn number(&mut self, name: &str, point: &NumberDataPoint, delta: Option<bool>) {
@@ -129,7 +153,7 @@ impl Points<'_> {
             Some(Value::AsInt(value)) => Some(value as f64),
             None => None,
         };
-        let moment = self.moment(point.time_unix_nano, point.flags, delta);
+        let moment = self.moment(point.time_unix_nano, point.flags, point.start_time_unix_nano, delta);
         match (moment, value) {
             (Some(moment), value) if value.is_some() || moment.ends => {
                 self.push(name, &self.labels(&point.attributes), &[], value.unwrap_or(0.0), moment);
@@ -139,7 +163,8 @@ impl Points<'_> {
     }
 
     fn histogram(&mut self, name: &str, point: &HistogramDataPoint, delta: Option<bool>) {
-        let Some(moment) = self.moment(point.time_unix_nano, point.flags, delta) else {
+        let start = point.start_time_unix_nano;
+        let Some(moment) = self.moment(point.time_unix_nano, point.flags, start, delta) else {
             self.converted.unusable += 1;
             return;
         };
@@ -159,8 +184,41 @@ impl Points<'_> {
         }
     }
 
+    fn exponential(&mut self, name: &str, point: &ExponentialHistogramDataPoint, delta: Option<bool>) {
+        let moment = self.moment(point.time_unix_nano, point.flags, point.start_time_unix_nano, delta);
+        let counts = |side: &Option<Buckets>| {
+            let (offset, counts) = side.as_ref().map_or((0, &[][..]), |side| (side.offset, &side.bucket_counts[..]));
+            let numbered = counts.iter().enumerate().map(|(at, count)| (i64::from(offset) + at as i64, *count as f64));
+            numbered.collect::<Vec<_>>()
+        };
+        let (positive, negative) = (counts(&point.positive), counts(&point.negative));
+        let histogram =
+            Exponential::new(point.scale, positive, negative, point.zero_count as f64, point.zero_threshold);
+        let (Some(moment), Some(histogram)) = (moment, histogram) else {
+            self.converted.unusable += 1;
+            return;
+        };
+        let labels = Labels::new(self.labels(&point.attributes)).with(METRIC_NAME, name);
+        let counted = Counted { histogram, count: point.count as f64, sum: point.sum };
+        let counted = match moment {
+            Moment { ends: true, .. } => Some(Counted { sum: Some(stale_marker()), ..Counted::default() }),
+            Moment { delta: true, at, .. } => match self.totals.add_histogram(&labels, at, counted) {
+                Added::Total(total) => Some(total),
+                added => {
+                    self.converted.too_late += u64::from(added == Added::TooLate);
+                    None
+                }
+            },
+            Moment { delta: false, .. } => Some(counted),
+        };
+        let Some(Counted { histogram, count, sum }) = counted else { return };
+        let bucketed = Bucketed { at: moment.at, buckets: histogram.buckets(), count, sum };
+        bucketed.series(&labels, &mut self.converted.batch);
+        self.converted.exponential_histograms += 1;
+    }
+
     fn summary(&mut self, name: &str, point: &SummaryDataPoint) {
-        let Some(moment) = self.moment(point.time_unix_nano, point.flags, Some(false)) else {
+        let Some(moment) = self.moment(point.time_unix_nano, point.flags, 0, Some(false)) else {
             self.converted.unusable += 1;
             return;
         };
@@ -174,9 +232,10 @@ impl Points<'_> {
     }
 
     /// `None` for a point without a time or a temporality.
-    fn moment(&self, nanos: u64, flags: u32, delta: Option<bool>) -> Option<Moment> {
-        let millis = i64::try_from(nanos / 1_000_000).ok().filter(|millis| *millis > 0)?;
-        Some(Moment { at: Timestamp::from_millis(millis), delta: delta?, ends: flags & NO_RECORDED_VALUE != 0 })
+    fn moment(&self, nanos: u64, flags: u32, start: u64, delta: Option<bool>) -> Option<Moment> {
+        let time = |nanos: u64| Timestamp::from_millis(i64::try_from(nanos / 1_000_000).unwrap_or(0));
+        let at = Some(time(nanos)).filter(|at| at.as_millis() > 0)?;
+        Some(Moment { at, start: time(start), delta: delta?, ends: flags & NO_RECORDED_VALUE != 0 })
     }
 
     fn labels(&self, attributes: &[KeyValue]) -> BTreeMap<String, String> {
@@ -196,15 +255,33 @@ impl Points<'_> {
         let pairs = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let labels = Labels::new(pairs.chain(more.iter().copied()).chain([(METRIC_NAME, name)]));
         let value = match moment {
-            Moment { ends: true, .. } => Some(stale_marker()),
-            Moment { delta: true, at, .. } => self.totals.add(&labels, at, value),
-            Moment { delta: false, .. } => Some(value),
+            Moment { ends: true, .. } => stale_marker(),
+            Moment { delta: false, .. } => value,
+            Moment { delta: true, at, .. } => {
+                let begins = !self.totals.knows(&labels);
+                match self.totals.add(&labels, at, value) {
+                    Added::Total(total) => {
+                        let samples = from_zero(begins, moment, total);
+                        return self.converted.batch.push(SeriesSamples { labels, samples });
+                    }
+                    added => return self.converted.too_late += u64::from(added == Added::TooLate),
+                }
+            }
         };
-        if let Some(value) = value {
-            let samples = vec![Sample { at: moment.at, value }];
-            self.converted.batch.push(SeriesSamples { labels, samples });
-        }
+        self.converted.batch.push(SeriesSamples { labels, samples: vec![Sample { at: moment.at, value }] });
     }
+}
+
+/// Longest time before a series' first total at which it is said to have been zero.
+const LONGEST_START: Duration = Duration::from_secs(600);
+
+/// The total, after a zero where the series begins: what was counted before the first total counts too, and a total that begins
+/// again after a restart is seen as such.
+fn from_zero(begins: bool, moment: Moment, total: f64) -> Vec<Sample> {
+    let first = moment.start + Duration::from_millis(1); // where the time before ended there may be its total
+    let told = begins && first < moment.at && moment.at.since(first) <= LONGEST_START;
+    let zero = told.then_some(Sample { at: first, value: 0.0 });
+    zero.into_iter().chain([Sample { at: moment.at, value: total }]).collect()
 }
 
 /// `None` when the sender did not say.
@@ -304,7 +381,38 @@ mod tests {
         assert_eq!(total(1_700_000_010 * second, 4), Some(7.0));
         assert_eq!(total(1_700_000_010 * second, 4), Some(7.0), "sent again");
         assert_eq!(total(1_700_000_020 * second, 1), Some(8.0));
-        assert_eq!(total(1_700_000_005 * second, 9), None, "older than what was added up");
+        assert_eq!(total(1_700_000_015 * second, 9), None, "it came late");
+        assert_eq!(total(1_700_000_015 * second, 9), None, "and once more");
+        assert_eq!(total(1_700_000_030 * second, 1), Some(18.0), "what came late counts once");
+    }
+
+    #[test]
+    fn exponential_histograms_become_buckets_and_their_deltas_are_added_up() {
+        let histogram = |seconds: u64, scale: i32| {
+            request(&format!(
+                r#"{{"name": "latency", "unit": "s", "exponentialHistogram": {{"aggregationTemporality": 1, "dataPoints": [
+                    {{"timeUnixNano": "{seconds}000000000", "count": "3", "sum": 4.5, "scale": {scale}, "zeroCount": "1",
+                      "positive": {{"offset": 0, "bucketCounts": ["2"]}}}}]}}}}"#
+            ))
+        };
+        let mut totals = Totals::default();
+        convert(&histogram(1_700_000_000, 0), &mut totals);
+        let converted = convert(&histogram(1_700_000_010, 1), &mut totals);
+        let of = |le: &str| format!(r#"latency_seconds_bucket{{instance="pod-1",job="shop/cart",le="{le}"}}"#);
+        let lines = told(&converted);
+        assert_eq!(lines[..4], [of("0") + " 2", of("1") + " 2", of("2") + " 6", of("+Inf") + " 6"], "{lines:#?}");
+        assert!(lines[4].starts_with("latency_seconds_count") && lines[4].ends_with(" 6"));
+        assert!(lines[5].starts_with("latency_seconds_sum") && lines[5].ends_with(" 9"));
+    }
+
+    #[test]
+    fn a_delta_counter_begins_at_zero_where_its_count_began() {
+        let metric = r#"{"name": "jobs", "sum": {"aggregationTemporality": 1, "isMonotonic": true, "dataPoints": [
+            {"startTimeUnixNano": "1700000000000000000", "timeUnixNano": "1700000010000000000", "asInt": "5"}]}}"#;
+        let converted = convert(&request(metric), &mut Totals::default());
+        let samples: Vec<(i64, f64)> =
+            converted.batch[0].samples.iter().map(|sample| (sample.at.as_millis(), sample.value)).collect();
+        assert_eq!(samples, [(1_700_000_000_001, 0.0), (1_700_000_010_000, 5.0)]);
     }
 
     #[test]
@@ -316,11 +424,11 @@ mod tests {
                {{"name": "d", "gauge": {{"dataPoints": [{}]}}}}"#,
             point(r#""flags": 0"#),
             point(r#""asInt": "1""#),
-            point(r#""count": "1""#),
+            point(r#""count": "1", "scale": 99"#),
             point(r#""flags": 1"#),
         );
         let converted = convert(&request(&metrics), &mut Totals::default());
-        assert_eq!((converted.unusable, converted.exponential_histograms), (3, 1));
+        assert_eq!(converted.unusable, 4);
         assert!(bellwether_models::series::is_stale(converted.batch[0].samples[0].value), "no recorded value: the end");
     }
 

@@ -3,6 +3,8 @@
 use bellwether_models::series::METRIC_NAME;
 
 use crate::ingest::Refusal;
+use crate::metadata::Described;
+use crate::source::exponential::Bucketed;
 use crate::store::{Batch, SeriesSamples};
 
 /// Why a series of a request cannot be kept as it was sent.
@@ -51,16 +53,28 @@ pub(super) struct Decoded {
     pub batch: Batch,
     /// What cannot.
     pub refused: Vec<RefusedSeries>,
+    /// What is said of the metrics.
+    pub described: Vec<Described>,
+    /// Native histograms that became buckets, and the samples they became.
+    pub histograms: u64,
+    pub bucket_samples: u64,
     /// Exemplars, which are not kept.
     pub exemplars_passed_over: u64,
 }
 
 impl Decoded {
-    /// Takes a good series in, and notes the histograms that came with it.
-    pub(super) fn take(&mut self, series: SeriesSamples, histograms: usize) {
-        if histograms > 0 {
+    /// Takes a good series in, and the histograms that came with it as series of buckets.
+    pub(super) fn take(&mut self, series: SeriesSamples, histograms: Vec<Option<Bucketed>>) {
+        let unknown = histograms.iter().filter(|histogram| histogram.is_none()).count();
+        if unknown > 0 {
             let metric = series.labels.metric_name().as_bytes();
-            self.refuse(SeriesFault::NativeHistogram, &[(METRIC_NAME.as_bytes(), metric)], histograms);
+            self.refuse(SeriesFault::NativeHistogram, &[(METRIC_NAME.as_bytes(), metric)], unknown);
+        }
+        for histogram in histograms.into_iter().flatten() {
+            let before = self.batch.len();
+            histogram.series(&series.labels, &mut self.batch);
+            self.histograms += 1;
+            self.bucket_samples += (self.batch.len() - before) as u64;
         }
         if !series.samples.is_empty() {
             self.batch.push(series);

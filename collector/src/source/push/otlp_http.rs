@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use metrics::counter;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -51,7 +52,8 @@ async fn export_http(door: &Door, headers: &HeaderMap, body: Body) -> Result<Res
             return Err(PushRefusal::ContentType { found: content_type, expected });
         }
     };
-    let answer = export(door, &request).await?;
+    let source = door.source(ORIGIN, headers)?;
+    let answer = export(door, &source, &request).await?;
     let (kind, bytes) = match kind.as_str() {
         JSON => (JSON, serde_json::to_vec(&answer).unwrap_or_else(|_| b"{}".to_vec())),
         _ => (PROTOBUF, answer.encode_to_vec()),
@@ -62,23 +64,27 @@ async fn export_http(door: &Door, headers: &HeaderMap, body: Body) -> Result<Res
 /// Writes what a request holds; what is rejected is told in the answer.
 async fn export(
     door: &Door,
+    source: &str,
     request: &ExportMetricsServiceRequest,
 ) -> Result<ExportMetricsServiceResponse, PushRefusal> {
     let converted = {
         let mut totals = door.deltas.lock().unwrap_or_else(PoisonError::into_inner);
         otlp::convert(request, &mut totals)
     };
-    let receipt = door.ingest.append(ORIGIN, converted.batch).await?;
-    door.ingest.count_refused(ORIGIN, Refusal::NativeHistogram, converted.exponential_histograms);
-    door.ingest.count_refused(ORIGIN, Refusal::UnusablePoint, converted.unusable);
+    door.ingest.describe(converted.described);
+    let receipt = door.ingest.append(source, converted.batch).await?;
+    counter!("bellwether_ingest_converted_histograms_total", "source" => source.to_owned())
+        .increment(converted.exponential_histograms);
+    door.ingest.count_refused(source, Refusal::TooOld, converted.too_late);
+    door.ingest.count_refused(source, Refusal::UnusablePoint, converted.unusable);
     let mut problems: Vec<String> = told(&receipt).into_iter().collect();
-    if converted.exponential_histograms > 0 {
-        problems.push("exponential histograms are not kept; send explicit buckets".to_owned());
+    if converted.too_late > 0 {
+        problems.push("delta points older than what can still be added up".to_owned());
     }
     if converted.unusable > 0 {
         problems.push("points without a value, a time or a temporality".to_owned());
     }
-    let rejected = receipt.refused() + converted.exponential_histograms + converted.unusable;
+    let rejected = receipt.refused() + converted.too_late + converted.unusable;
     let partial_success = (rejected > 0).then(|| ExportMetricsPartialSuccess {
         rejected_data_points: i64::try_from(rejected).unwrap_or(i64::MAX),
         error_message: problems.join("; "),
@@ -115,7 +121,8 @@ async fn export_grpc(door: &Door, headers: &HeaderMap, body: Body) -> Result<Exp
     let message = grpc_unframe(door, headers, body)?;
     let request = ExportMetricsServiceRequest::decode(message)
         .map_err(|error| grpc_error(PushRefusal::Otlp(error.to_string())))?;
-    export(door, &request).await.map_err(grpc_error)
+    let source = door.source(ORIGIN, headers).map_err(grpc_error)?;
+    export(door, &source, &request).await.map_err(grpc_error)
 }
 
 /// The message of a frame: a byte that says whether it is compressed, four bytes of length, the message.

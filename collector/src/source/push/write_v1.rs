@@ -1,12 +1,14 @@
 //! Remote write 1.x: from the bytes of a `prometheus.WriteRequest` to a batch. Pure.
 //!
-//! Field numbers: WriteRequest{1 timeseries}, TimeSeries{1 labels, 2 samples, 3 exemplars, 4 histograms},
+//! Field numbers: WriteRequest{1 timeseries, 3 metadata}, MetricMetadata{1 type, 2 metric_family_name, 4 help, 5 unit}, TimeSeries{1 labels, 2 samples, 3 exemplars, 4 histograms},
 //! Label{1 name, 2 value}, Sample{1 value, 2 timestamp in ms}.
 
 use bellwether_models::series::{Labels, Sample, Timestamp};
 
 use super::decoded::{Decoded, SeriesFault};
+use super::native;
 use super::wire::{Fields, Value, WireError};
+use crate::metadata::{Described, MetricType};
 use crate::store::SeriesSamples;
 
 /// Takes a request apart. A series with bad labels is noted and passed over.
@@ -18,29 +20,46 @@ pub(super) fn decode(message: &[u8]) -> Result<Decoded, WireError> {
     for field in Fields::of(message) {
         match field? {
             (1, Value::Bytes(series)) => decode_series(series, &mut decoded)?,
-            (1, _) => return Err(WireError::FieldType { field: 1 }),
-            _ => {} // metadata, and what may come to be
+            (3, Value::Bytes(metadata)) => decoded.described.push(decode_metadata(metadata)?),
+            (field @ (1 | 3), _) => return Err(WireError::FieldType { field }),
+            _ => {} // what may come to be
         }
     }
     Ok(decoded)
 }
 
+fn decode_metadata(message: &[u8]) -> Result<Described, WireError> {
+    let mut described = Described::default();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Varint(kind)) => described.kind = MetricType::by_number(kind),
+            (2, Value::Bytes(metric)) => described.metric = text(metric),
+            (4, Value::Bytes(help)) => described.help = text(help),
+            (5, Value::Bytes(unit)) => described.unit = text(unit),
+            (field @ (1 | 2 | 4 | 5), _) => return Err(WireError::FieldType { field }),
+            _ => {}
+        }
+    }
+    Ok(described)
+}
+
 fn decode_series(message: &[u8], decoded: &mut Decoded) -> Result<(), WireError> {
     let mut pairs = Vec::with_capacity(16);
     let mut samples = Vec::with_capacity(1);
-    let mut histograms = 0;
+    let mut histograms = Vec::new();
     for field in Fields::of(message) {
         match field? {
             (1, Value::Bytes(label)) => pairs.push(decode_label(label)?),
             (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
-            (4, Value::Bytes(_)) => histograms += 1,
+            (4, Value::Bytes(histogram)) => histograms.push(native::decode(histogram)?),
             (3, Value::Bytes(_)) => decoded.exemplars_passed_over += 1,
             (field @ 1..=4, _) => return Err(WireError::FieldType { field }),
             _ => {}
         }
     }
     match checked_labels(&pairs) {
-        Err(fault) => decoded.refuse(fault, &pairs, samples.len() + histograms),
+        Err(fault) => decoded.refuse(fault, &pairs, samples.len() + histograms.len()),
         Ok(labels) => decoded.take(SeriesSamples { labels, samples }, histograms),
     }
     Ok(())
@@ -114,13 +133,14 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message;
 
+    use super::super::native::tests::{Histogram, example};
     use super::reference::{WriteRequest, series};
     use super::*;
 
     #[test]
     fn a_request_becomes_a_batch_and_each_bad_series_is_refused_alone() {
         let mut histogram = series(&[(b"__name__", b"h")], 1.0, 1);
-        histogram.histograms.push(vec![1, 2, 3]);
+        histogram.histograms = vec![example().encode_to_vec(), Histogram { schema: 99, ..example() }.encode_to_vec()];
         let request = WriteRequest {
             timeseries: vec![
                 series(&[(b"__name__", b"up"), (b"job", b"node")], stale_marker(), -5),
@@ -134,7 +154,9 @@ mod tests {
 
         let decoded = decode(&request.encode_to_vec()).unwrap();
 
-        assert_eq!(decoded.batch.len(), 2);
+        assert_eq!((decoded.batch.len(), decoded.histograms, decoded.bucket_samples), (2 + 9, 1, 9));
+        assert_eq!(decoded.batch[5].labels.to_string(), r#"h_bucket{le="4"}"#);
+        assert_eq!(decoded.batch[5].samples[0].value, 6.0);
         assert_eq!(decoded.batch[0].labels.to_string(), r#"up{job="node"}"#);
         assert!(is_stale(decoded.batch[0].samples[0].value));
         assert_eq!(decoded.batch[0].samples[0].at, Timestamp::from_millis(-5));

@@ -4,8 +4,10 @@
 //! 5 metadata, 6 created_timestamp}, Sample{1 value, 2 timestamp in ms}. Labels are pairs of indexes into the symbols.
 
 use super::decoded::{Decoded, SeriesFault};
+use super::native;
 use super::wire::{Fields, Value, WireError, packed};
 use super::write_v1::{checked_labels, decode_sample};
+use crate::metadata::{Described, MetricType};
 use crate::store::SeriesSamples;
 
 /// Takes a request apart. A series with bad labels is noted and passed over.
@@ -30,7 +32,8 @@ pub(super) fn decode(message: &[u8]) -> Result<Decoded, WireError> {
 }
 
 fn decode_series(message: &[u8], symbols: &[&[u8]], decoded: &mut Decoded) -> Result<(), WireError> {
-    let (mut references, mut samples, mut histograms) = (Vec::with_capacity(32), Vec::with_capacity(1), 0);
+    let (mut references, mut samples, mut histograms) = (Vec::with_capacity(32), Vec::with_capacity(1), Vec::new());
+    let mut metadata = None;
     for field in Fields::of(message) {
         match field? {
             (1, Value::Bytes(bytes)) => {
@@ -40,18 +43,66 @@ fn decode_series(message: &[u8], symbols: &[&[u8]], decoded: &mut Decoded) -> Re
             }
             (1, Value::Varint(reference)) => references.push(reference),
             (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
-            (3, Value::Bytes(_)) => histograms += 1,
+            (3, Value::Bytes(histogram)) => histograms.push(native::decode(histogram)?),
             (4, Value::Bytes(_)) => decoded.exemplars_passed_over += 1,
-            (field @ 1..=4, _) => return Err(WireError::FieldType { field }),
-            _ => {} // metadata, time of creation
+            (5, Value::Bytes(message)) => metadata = Some(decode_metadata(message, symbols)?),
+            (field @ 1..=5, _) => return Err(WireError::FieldType { field }),
+            _ => {} // time of creation
         }
     }
     let pairs = resolve(&references, symbols);
     match pairs.as_ref().ok_or(SeriesFault::BadReference).and_then(|pairs| checked_labels(pairs)) {
-        Err(fault) => decoded.refuse(fault, pairs.as_deref().unwrap_or_default(), samples.len() + histograms),
-        Ok(labels) => decoded.take(SeriesSamples { labels, samples }, histograms),
+        Err(fault) => decoded.refuse(fault, pairs.as_deref().unwrap_or_default(), samples.len() + histograms.len()),
+        Ok(labels) => {
+            if let Some(said) = metadata {
+                note(decoded, labels.metric_name(), said);
+            }
+            decoded.take(SeriesSamples { labels, samples }, histograms);
+        }
     }
     Ok(())
+}
+
+/// Type, help and unit.
+type Said<'a> = (MetricType, &'a [u8], &'a [u8]);
+
+/// Metadata{1 type, 3 help_ref, 4 unit_ref}
+fn decode_metadata<'a>(message: &[u8], symbols: &[&'a [u8]]) -> Result<Said<'a>, WireError> {
+    let mut said: Said<'a> = (MetricType::Unknown, &[], &[]);
+    let symbol = |reference: u64| {
+        usize::try_from(reference).ok().and_then(|reference| symbols.get(reference).copied()).unwrap_or_default()
+    };
+    for field in Fields::of(message) {
+        match field? {
+            (1, Value::Varint(kind)) => said.0 = MetricType::by_number(kind),
+            (3, Value::Varint(help)) => said.1 = symbol(help),
+            (4, Value::Varint(unit)) => said.2 = symbol(unit),
+            (field @ (1 | 3 | 4), _) => return Err(WireError::FieldType { field }),
+            _ => {}
+        }
+    }
+    Ok(said)
+}
+
+/// Notes what is said of a series' metric; the series of one metric, which say the same, mostly follow each other.
+fn note(decoded: &mut Decoded, series: &str, (kind, help, unit): Said<'_>) {
+    let metric = family(series, kind);
+    let told = decoded.described.last().is_some_and(|last| last.metric == metric);
+    if !told && (kind, help, unit) != (MetricType::Unknown, &[], &[]) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        decoded.described.push(Described { metric: metric.to_owned(), kind, help: text(help), unit: text(unit) });
+    }
+}
+
+/// The metric family of a series: the parts of histograms and summaries belong to one.
+fn family(series: &str, kind: MetricType) -> &str {
+    let parts: &[&str] = match kind {
+        MetricType::Histogram => &["_bucket", "_count", "_sum"],
+        MetricType::GaugeHistogram => &["_bucket", "_gcount", "_gsum"],
+        MetricType::Summary => &["_count", "_sum"],
+        _ => &[],
+    };
+    parts.iter().find_map(|part| series.strip_suffix(part)).unwrap_or(series)
 }
 
 /// The labels behind pairs of references; `None` when one points nowhere or is left over.
@@ -87,7 +138,8 @@ mod tests {
     #[test]
     fn symbols_become_labels_and_each_bad_series_is_refused_alone() {
         let mut request = request(&[&[1, 2, 3, 4], &[1, 2, 3], &[1, 99], &[3, 4, 1, 2], &[1, 0], &[1, 4]]);
-        request.timeseries[5].histograms.push(vec![1]);
+        let unknown = native::tests::Histogram { schema: 99, ..native::tests::example() };
+        request.timeseries[5].histograms.push(unknown.encode_to_vec());
         let decoded = decode(&request.encode_to_vec()).unwrap();
         let kept: Vec<String> = decoded.batch.iter().map(|series| series.labels.to_string()).collect();
         assert_eq!(kept, [r#"up{job="node"}"#, "node"]);
