@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::store::{SeriesSamples, SharedStore, StoreError};
+use crate::store::{Matcher, SeriesSamples, SharedStore, StoreError};
 
 mod eval;
 mod fetch;
@@ -209,6 +209,15 @@ pub trait Evaluator: Send + Sync {
 }
 
 /// Answers PromQL queries from a store. Where the store's server evaluates PromQL itself, queries go there whole. Cloning shares the store and the limits.
+/// The matchers of a series selector such as `up{job="node"}`.
+///
+/// # Errors
+/// [`QueryError::Invalid`] when the text is none.
+pub fn matchers(selector: &str) -> Result<Vec<Matcher>, QueryError> {
+    plan::series_matchers(selector)
+}
+
+/// Answers PromQL queries from a store. Cloning shares the store and the limits.
 #[derive(Clone)]
 pub struct Engine {
     store: SharedStore,
@@ -357,9 +366,11 @@ impl Engine {
         let data = fetch::fetch(&self.store, &plan.selectors, &mut budget).await?;
         let _abandon = StopOnDrop(budget.stop_flag());
         let lookback = grid::millis(self.config.lookback);
-        tokio::task::spawn_blocking(move || eval::evaluate(&plan.root, grid, &data, lookback, budget))
-            .await
-            .map_err(|_| QueryError::Abandoned)?
+        tokio::task::spawn_blocking(move || {
+            on_ample_stack(move || eval::evaluate(&plan.root, grid, &data, lookback, budget))
+        })
+        .await
+        .map_err(|_| QueryError::Abandoned)?
     }
 }
 
@@ -374,6 +385,15 @@ fn on_grid(series: SeriesSamples, start: Timestamp, step: Step, len: usize) -> (
         }
     }
     (series.labels, Window { start, step, values })
+/// Bytes of stack for an evaluation, which follows the nesting of its query: several times what the deepest one needs.
+const STACK_BYTES: usize = 32 << 20;
+
+/// Runs `evaluate` on a thread of its own, whose stack does not depend on who asks.
+fn on_ample_stack(
+    evaluate: impl FnOnce() -> Result<Outcome, QueryError> + Send + 'static,
+) -> Result<Outcome, QueryError> {
+    let thread = std::thread::Builder::new().name("query".to_owned()).stack_size(STACK_BYTES).spawn(evaluate);
+    thread.ok().and_then(|thread| thread.join().ok()).unwrap_or(Err(QueryError::Abandoned))
 }
 
 /// Tells an evaluation that nobody waits for it any more.
