@@ -12,6 +12,7 @@ use bellwether_collector::ingest::Clock;
 use bellwether_collector::query::Engine;
 use bellwether_collector::source::push;
 use bellwether_collector::source::scrape::TargetStatus;
+use bellwether_collector::source::scrape::Targets;
 use bellwether_models::outlook::Snapshot;
 use bellwether_scheduler::Handle;
 use tokio::sync::watch;
@@ -22,9 +23,11 @@ use crate::pipeline::Pipeline;
 
 pub mod backup;
 pub mod chart;
+mod limits;
 mod overview;
 pub mod page;
 mod people;
+mod prometheus;
 mod records;
 pub mod system;
 
@@ -45,7 +48,7 @@ pub struct Faces {
     /// The configuration in force.
     pub config: watch::Receiver<Arc<Config>>,
     /// How the scrape targets stand.
-    pub targets: Arc<dyn Fn() -> Vec<TargetStatus> + Send + Sync>,
+    pub targets: Arc<dyn Fn() -> Targets + Send + Sync>,
     /// Whether the store takes samples and the first round is done.
     pub ready: watch::Receiver<bool>,
     /// Asks for the configuration to be read again; `None` where there is no file.
@@ -68,11 +71,13 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
     };
     let mut guarded = received
         .merge(bellwether_collector::source::changes::reader(pipeline.store.clone(), pipeline.ingest.clone()))
-        .merge(bellwether_collector::query::http::router(pipeline.engine.clone()))
+        .merge(bellwether_collector::query::http::router_over(pipeline.engine.clone(), pipeline.ingest.clone()))
         .merge(backup::router(pipeline.store.clone(), config.store.embedded.backup_root.clone()))
         .merge(system::router(faces.clone()))
         .merge(records::router(faces.clone()))
         .merge(people::router(faces.clone()))
+        .merge(prometheus::router(faces.clone()))
+        .merge(limits::router(pipeline.ingest.clone()))
         .merge(overview::router(faces))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
     if let Some(token) = config.server.bearer_token()? {

@@ -19,7 +19,7 @@ use super::Faces;
 const MOST_DECISIONS: usize = 10_000;
 const USUAL_DECISIONS: usize = 100;
 
-/// `/api/v1/{workloads,outlooks,incidents,decisions,targets}`.
+/// `/api/v1/{workloads,outlooks,incidents,decisions}`.
 pub fn router(faces: Faces) -> Router {
     Router::new()
         .route("/api/v1/workloads", get(workloads))
@@ -28,7 +28,6 @@ pub fn router(faces: Faces) -> Router {
         .route("/api/v1/incidents/{id}", get(incident))
         .route("/api/v1/decisions", get(decisions))
         .route("/api/v1/decisions/{id}", get(decision))
-        .route("/api/v1/targets", get(targets))
         .with_state(faces)
 }
 
@@ -142,20 +141,4 @@ async fn decision(State(faces): State<Faces>, Path(id): Path<String>) -> Answer<
     let mut answer = serde_json::to_value(&record.decision).unwrap_or(Value::Null);
     answer["attempts"] = serde_json::to_value(&record.attempts).unwrap_or(Value::Null);
     Ok(Json(answer))
-}
-
-async fn targets(State(faces): State<Faces>) -> Json<Vec<Value>> {
-    let line = |target: &bellwether_collector::source::scrape::TargetStatus| {
-        json!({
-            "job": target.job,
-            "url": target.url,
-            "labels": target.labels,
-            "health": format!("{:?}", target.health).to_lowercase(),
-            "last_scrape": target.last_scrape,
-            "last_duration_seconds": target.last_duration_seconds,
-            "last_samples": target.last_samples,
-            "last_error": target.last_error,
-        })
-    };
-    Json((faces.targets)().iter().map(line).collect())
 }

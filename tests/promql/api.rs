@@ -74,6 +74,10 @@ pub const REQUESTS: &[&str] = &[
     "GET /api/v1/label/bad-name/values",
     "GET /api/v1/label/job/values?match[]=sum(up)",
     // the rest a data source asks for
+    "GET /api/v1/format_query?query=sum(rate(up%5B5m%5D))by(job)",
+    "POST /api/v1/format_query?query=foo%2Fbar",
+    "GET /api/v1/format_query?query=sum(",
+    "GET /api/v1/metadata?limit=some",
     "GET /api/v1/metadata",
     "GET /api/v1/rules",
     "GET /api/v1/alerts",

@@ -15,7 +15,7 @@ mod build;
 mod functions;
 mod shape;
 
-pub(super) use build::{is_label_name, plan, series_matchers};
+pub(super) use build::{is_label_name, parse, plan, series_matchers};
 
 /// A query, ready to be fetched and evaluated.
 pub(super) struct Plan {

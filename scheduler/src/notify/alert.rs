@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_models::incident::Severity;
+use bellwether_models::incident::{Incident, Severity, Similar, Standing};
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,13 @@ pub(super) fn labels(notice: &Notice, config: &AlertsConfig) -> BTreeMap<String,
 }
 
 impl Alert {
+    /// The alert of an incident, with what was said of it and of incidents like it.
+    #[must_use]
+    pub fn of_incident(incident: &Incident, standing: &Standing, similar: &[Similar], config: &AlertsConfig) -> Self {
+        let notice = Notice::of(incident, standing, similar, config);
+        Self::of(&notice, &labels(&notice, config))
+    }
+
     /// The alert of `notice` under its `labels`.
     #[must_use]
     pub(super) fn of(notice: &Notice, labels: &BTreeMap<String, String>) -> Self {

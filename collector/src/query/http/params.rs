@@ -83,6 +83,22 @@ impl Params {
         })
     }
 
+    /// The most elements wanted; 0 or nothing: all.
+    pub fn limit(&self) -> Result<Option<usize>, Failure> {
+        Ok(self.count("limit")?.filter(|limit| *limit > 0))
+    }
+
+    /// A whole number; nothing when it is negative or not given.
+    pub fn count(&self, name: &str) -> Result<Option<usize>, Failure> {
+        match self.text(name) {
+            "" => Ok(None),
+            text => match text.parse::<i64>() {
+                Ok(number) => Ok(usize::try_from(number).ok()),
+                Err(_) => Err(Failure::bad_parameter(name, "must be a number")),
+            },
+        }
+    }
+
     /// From `start` to `end`; all time by default.
     pub fn range(&self) -> Result<TimeRange, Failure> {
         Ok(TimeRange { from: self.time("start")?.unwrap_or(EVER.from), to: self.time("end")?.unwrap_or(EVER.to) })

@@ -1,6 +1,5 @@
 //! The replies of the query API, written by hand: they may hold millions of numbers.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write as _;
 
@@ -18,6 +17,22 @@ impl Reply {
     /// With `data` as it stands, which is JSON.
     pub fn data(data: &str) -> Self {
         Self(format!(r#"{{"status":"success","data":{data}}}"#))
+    }
+
+    /// With `data` as JSON.
+    pub fn json(data: &impl serde::Serialize) -> Self {
+        Self::data(&serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned()))
+    }
+
+    /// With a warning, where there is one.
+    pub fn with_warnings(mut self, warning: Option<&str>) -> Self {
+        if let Some(warning) = warning {
+            self.0.pop();
+            self.0.push_str(r#","warnings":["#);
+            write_text(&mut self.0, warning);
+            self.0.push_str("]}");
+        }
+        self
     }
 }
 
@@ -111,8 +126,8 @@ pub(super) fn series(series: &[Labels]) -> Reply {
     Reply::data(&data)
 }
 
-/// A list of texts, in order.
-pub(super) fn texts(texts: BTreeSet<&str>) -> Reply {
+/// A list of texts.
+pub(super) fn texts(texts: Vec<&str>) -> Reply {
     let mut data = String::new();
     write_list(&mut data, texts, write_text);
     Reply::data(&data)

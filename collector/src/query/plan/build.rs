@@ -25,12 +25,20 @@ use crate::store::{BadMatcher, Matcher};
 /// [`QueryError::Invalid`] or [`QueryError::Unsupported`]; [`QueryError::Execution`] for arguments that Prometheus too
 /// refuses only when it evaluates.
 pub(in super::super) fn plan(query: &str, grid: Grid, end: i64, config: &EngineConfig) -> Result<Plan, QueryError> {
-    shape::check(query)?;
-    functions::register();
-    let parsed = promql_parser::parser::parse(query).map_err(QueryError::invalid)?;
+    let parsed = parse(query)?;
     let mut builder = Builder { config, start: grid.first, end, grid, selectors: Vec::new() };
     let (root, fixed) = builder.node(&parsed)?;
     Ok(Plan { root: root.once(fixed), selectors: builder.selectors })
+}
+
+/// Reads a query as a tree, unless it is nested too deeply.
+///
+/// # Errors
+/// [`QueryError::Invalid`]
+pub(in super::super) fn parse(query: &str) -> Result<Expr, QueryError> {
+    shape::check(query)?;
+    functions::register();
+    promql_parser::parser::parse(query).map_err(QueryError::invalid)
 }
 
 /// The matchers of a series selector, as `match[]` takes them.
