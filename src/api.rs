@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use bellwether_collector::ingest::Clock;
 use bellwether_collector::query::Engine;
 use bellwether_collector::source::push;
-use bellwether_collector::source::scrape::TargetStatus;
 use bellwether_collector::source::scrape::Targets;
 use bellwether_models::outlook::Snapshot;
 use bellwether_scheduler::Handle;

@@ -13,6 +13,7 @@ pub mod explain;
 pub mod export;
 pub mod forecast;
 pub mod incidents;
+pub mod limits;
 pub mod output;
 pub mod people;
 pub mod query;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::Command),
     /// Asks a running server a PromQL question.
     Query(query::Args),
+    /// Shows the limits of a running server, who uses them, and what runs away.
+    Limits(limits::Args),
     /// Explains an incident or a decision of a running server.
     Explain(explain::Args),
     /// Lists the incidents of a running server.
@@ -84,6 +87,7 @@ impl Cli {
             Command::Run(args) => run::run(&args),
             Command::Check(command) => check::run(&command),
             Command::Query(args) => query::run(&args),
+            Command::Limits(args) => limits::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Incidents(args) => incidents::run(&args),
             Command::Ack(args) => people::ack(&args),

@@ -209,7 +209,6 @@ impl Config {
         let parts = [
             ("server", self.server != other.server),
             ("store", self.store != other.store),
-            ("ingest", self.ingest != other.ingest),
             ("query", self.query != other.query),
             ("push", self.push != other.push),
             ("host", self.host != other.host),

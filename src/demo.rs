@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use bellwether_collector::ingest::Clock;
 use bellwether_collector::remote_write;
+use bellwether_collector::source::scrape::Targets;
 use bellwether_collector::store::{Batch, SeriesSamples};
 use bellwether_models::incident::Incident;
 use bellwether_models::outlook::Snapshot;
@@ -103,7 +104,7 @@ impl Replay {
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
             config: watch::channel(config.clone()).1,
-            targets: Arc::new(Vec::new),
+            targets: Arc::new(Targets::default),
             ready: is_ready,
             reloads: None,
             clock,

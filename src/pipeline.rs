@@ -77,6 +77,7 @@ impl Pipeline {
     /// One round: look, foresee, decide, act. `now` is the wall clock's time, or a replay's.
     pub async fn tick(&mut self, now: Timestamp) -> (Arc<Snapshot>, Arc<View>) {
         self.predictor.trust(self.scheduler.handle().trust());
+        self.ingest.publish();
         let snapshot = self.predictor.tick(now).await;
         let view = self.scheduler.tick(now, &snapshot).await;
         (snapshot, view)
@@ -118,6 +119,7 @@ impl Pipeline {
     /// When the scheduler refuses it; then nothing has changed.
     pub fn reconfigure(&mut self, config: &Config) -> anyhow::Result<()> {
         self.scheduler.reconfigure(config.scheduler())?;
+        self.ingest.reconfigure(config.ingest.clone());
         self.predictor.reconfigure(config.predictor());
         Ok(())
     }

@@ -92,7 +92,7 @@ impl System {
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
             config: seen,
-            targets: Arc::new(move || targets.targets()),
+            targets: Arc::new(move || targets.all_targets()),
             ready: is_ready,
             reloads: Some(asks),
             clock: wall_clock(),
@@ -109,6 +109,8 @@ impl System {
 
     async fn tick(&mut self) {
         let now = wall_clock()();
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        metrics::gauge!("bellwether_runtime_tasks").set(tasks as f64);
         self.pipeline.tick(now).await;
         let takes_samples = self.pipeline.takes_samples(now).await;
         self.ready.send_if_modified(|ready| std::mem::replace(ready, takes_samples) != takes_samples);

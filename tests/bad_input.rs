@@ -73,11 +73,11 @@ impl Collector {
     }
 
     fn refused_samples(&self, origin: &str, reason: &str) -> u64 {
-        self.counted(&format!("bellwether_ingest_samples_refused_total{{origin=\"{origin}\",reason=\"{reason}\"}}"))
+        self.counted(&format!("bellwether_ingest_refused_samples_total{{source=\"{origin}\",reason=\"{reason}\"}}"))
     }
 
     fn refused_requests(&self, origin: &str, reason: &str) -> u64 {
-        self.counted(&format!("bellwether_ingest_requests_refused_total{{origin=\"{origin}\",reason=\"{reason}\"}}"))
+        self.counted(&format!("bellwether_ingest_requests_refused_total{{source=\"{origin}\",reason=\"{reason}\"}}"))
     }
 }
 
@@ -197,7 +197,7 @@ async fn late_repeated_and_contradicting_samples_are_told_apart() {
     assert_eq!(held, [(-minute, 2.0), (0, 1.0), (minute, 3.0), (2 * minute, 5.0)]);
     assert_eq!(collector.refused_samples("remote_write", "duplicate_timestamp"), 1);
     assert_eq!(collector.refused_samples("remote_write", "too_old"), 1);
-    assert_eq!(collector.counted(r#"bellwether_ingest_samples_repeated_total{origin="remote_write"}"#), 1);
+    assert_eq!(collector.counted(r#"bellwether_ingest_samples_repeated_total{source="remote_write"}"#), 1);
 }
 
 #[tokio::test]

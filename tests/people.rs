@@ -44,7 +44,7 @@ impl Shop {
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
             config: watch::channel(Arc::new(config.clone())).1,
-            targets: Arc::new(Vec::new),
+            targets: Arc::new(Default::default),
             ready: watch::channel(true).1,
             reloads: None,
             clock,

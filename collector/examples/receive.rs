@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: receive ADDRESS DIRECTORY".into());
     };
     let store = EmbeddedStore::open(EmbeddedConfig { path: path.into(), ..EmbeddedConfig::default() })?;
-    let config = IngestConfig { max_series: 10_000_000, max_series_per_origin: 10_000_000, ..IngestConfig::default() };
+    let config = IngestConfig { max_series: 10_000_000, max_series_per_metric: 0, ..IngestConfig::default() };
     let store: SharedStore = Arc::new(store);
     let engine = Engine::new(store.clone(), EngineConfig::default());
     let router = push::router(Ingest::new(store, config)).merge(query::http::router(engine));

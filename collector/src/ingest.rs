@@ -4,23 +4,31 @@
 //! what it reports as written is durable. Too much waiting at once is [`IngestError::Busy`], which the sender repeats.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bellwether_models::series::{Labels, Timestamp};
 use metrics::{counter, gauge};
+use tracing::warn;
 
+use crate::metadata::{Book, Described};
 use crate::store::{Appended, Batch, SampleRefusal, SharedStore, StoreError, TimeRange};
 
 mod active;
 mod admit;
 mod config;
+mod explosion;
+mod spread;
+mod standing;
+mod waiting;
 
 pub(crate) use admit::{is_label_name, is_metric_name};
 pub use config::IngestConfig;
+pub use explosion::{Explosion, LabelValues};
+pub use standing::{LimitUse, MetricUse, SourceUse, Standing};
 
-use active::ActiveSeries;
+use admit::Gate;
+use waiting::Waiting;
 
 /// Tells what time it is: the wall clock in production, a replay's clock in a replay.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -52,9 +60,11 @@ pub enum Refusal {
     TooManyLabels,
     /// A new series, and as many as allowed are active already.
     SeriesLimit,
-    /// A new series, and as many as allowed of this origin are active already.
-    OriginSeriesLimit,
-    /// Older than the store's out-of-order window allows.
+    /// A new series, and as many as allowed of this source are active already.
+    SourceSeriesLimit,
+    /// A new series, and as many as allowed of this metric and source are active already.
+    MetricSeriesLimit,
+    /// Older than `max_age` or the store's out-of-order window allows.
     TooOld,
     /// Further in the future than allowed.
     TooFarAhead,
@@ -94,7 +104,8 @@ impl Refusal {
             Self::LabelValueTooLong => "label_value_too_long",
             Self::TooManyLabels => "too_many_labels",
             Self::SeriesLimit => "series_limit",
-            Self::OriginSeriesLimit => "origin_series_limit",
+            Self::SourceSeriesLimit => "source_series_limit",
+            Self::MetricSeriesLimit => "metric_series_limit",
             Self::TooOld => "too_old",
             Self::TooFarAhead => "too_far_ahead",
             Self::DuplicateTimestamp => "duplicate_timestamp",
@@ -199,10 +210,10 @@ pub struct Ingest(Arc<Inner>);
 
 struct Inner {
     store: SharedStore,
-    config: IngestConfig,
     clock: Clock,
-    active: Mutex<ActiveSeries>,
-    in_flight: AtomicU64,
+    gate: Mutex<Gate>,
+    waiting: Mutex<Waiting>,
+    book: Mutex<Book>,
 }
 
 impl Ingest {
@@ -215,9 +226,13 @@ impl Ingest {
     /// A door to `store` on the clock given.
     #[must_use]
     pub fn with_clock(store: SharedStore, config: IngestConfig, clock: Clock) -> Self {
-        gauge!("bellwether_ingest_series_limit").set(config.max_series as f64);
-        let active = Mutex::new(ActiveSeries::default());
-        Self(Arc::new(Inner { store, config, clock, active, in_flight: AtomicU64::new(0) }))
+        let gate = Mutex::new(Gate::new(config));
+        Self(Arc::new(Inner { store, clock, gate, waiting: Mutex::default(), book: Mutex::default() }))
+    }
+
+    /// Goes over to other limits. What is active or waiting stays so, even beyond them.
+    pub fn reconfigure(&self, config: IngestConfig) {
+        self.gate().config = config;
     }
 
     /// The time by this door's clock.
@@ -226,10 +241,43 @@ impl Ingest {
         (self.0.clock)()
     }
 
+    /// How the limits stand, with the `most` largest metrics.
+    #[must_use]
+    pub fn standing(&self, most: usize) -> Standing {
+        standing::of(&self.gate(), &self.waiting(), self.now(), most)
+    }
+
+    /// Keeps what a sender says of its metrics; gives back what found room.
+    pub fn describe(&self, described: impl IntoIterator<Item = Described>) -> Vec<Arc<Described>> {
+        let max = self.gate().config.max_described_metrics;
+        let mut book = self.book();
+        described.into_iter().filter_map(|described| book.keep(described, max)).collect()
+    }
+
+    /// What senders said of one metric, or of all, in order of names.
+    #[must_use]
+    pub fn described(&self, metric: Option<&str>) -> Vec<Arc<Described>> {
+        self.book().look_up(metric)
+    }
+
+    /// Shows the limits, what is used of them and what runs away as metrics. Worth calling every few seconds.
+    pub fn publish(&self) {
+        let limits = standing::limits(&self.gate(), &self.waiting());
+        for LimitUse { limit, value, used } in limits {
+            gauge!("bellwether_ingest_limit", "limit" => limit).set(value as f64);
+            gauge!("bellwether_ingest_limit_used", "limit" => limit).set(used as f64);
+        }
+        let (described, refused) = self.book().size();
+        gauge!("bellwether_ingest_described_metrics").set(described as f64);
+        counter!("bellwether_ingest_descriptions_refused_total").absolute(refused);
+        let contained = self.standing(0).explosions.iter().filter(|explosion| explosion.contained).count();
+        gauge!("bellwether_ingest_contained_explosions").set(contained as f64);
+    }
+
     /// Checks a batch against the limits, writes what passes, and returns when that is durable.
     ///
-    /// `origin` names the source (`remote_write`, a scrape job, …) in counters and limits. Samples refused are counted
-    /// by reason in the receipt and in `bellwether_ingest_samples_refused_total{origin,reason}`; they stop no others.
+    /// `origin` names the source (`remote_write`, a scrape job, a tenant, …) in counters and limits. Samples refused are
+    /// counted by reason in the receipt and in `bellwether_ingest_refused_samples_total{source,reason}`; they stop no others.
     ///
     /// # Errors
     /// [`IngestError`] when nothing was acknowledged: sending the whole batch again is right and harmless.
@@ -256,7 +304,7 @@ impl Ingest {
     /// and tried anew, for `patience` at most.
     ///
     /// # Errors
-    /// [`IngestError`] when `patience` is over; the samples are counted in `bellwether_ingest_samples_lost_total{origin}`.
+    /// [`IngestError`] when `patience` is over; the samples are counted in `bellwether_ingest_samples_lost_total{source}`.
     pub async fn append_patiently(
         &self,
         origin: &str,
@@ -272,7 +320,7 @@ impl Ingest {
             };
             if tokio::time::Instant::now() + pause > deadline {
                 let samples = batch.iter().map(|series| series.samples.len() as u64).sum();
-                counter!("bellwether_ingest_samples_lost_total", "origin" => origin.to_owned()).increment(samples);
+                counter!("bellwether_ingest_samples_lost_total", "source" => origin.to_owned()).increment(samples);
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
@@ -286,10 +334,10 @@ impl Ingest {
     /// # Errors
     /// [`StoreError`] when the store cannot say.
     pub async fn restore(&self) -> Result<usize, StoreError> {
-        let (now, active_for) = (self.now(), self.0.config.active_for);
+        let (now, active_for) = (self.now(), self.gate().config.active_for);
         let from = if active_for.is_zero() { Timestamp::MIN } else { now - active_for };
         let series = self.0.store.series(&[], TimeRange { from, to: Timestamp::MAX }).await?;
-        let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = &mut self.gate().active;
         for labels in &series {
             let fingerprint = active.fingerprint(labels);
             active.restore(fingerprint, now - active_for * 7 / 8);
@@ -300,13 +348,17 @@ impl Ingest {
 
     /// Counts samples that a source itself could not pass on.
     pub fn count_refused(&self, origin: &str, refusal: Refusal, samples: u64) {
-        let labels = [("origin", origin.to_owned()), ("reason", refusal.name().to_owned())];
-        counter!("bellwether_ingest_samples_refused_total", &labels).increment(samples);
+        if samples == 0 {
+            return;
+        }
+        let labels = [("source", origin.to_owned()), ("reason", refusal.name().to_owned())];
+        counter!("bellwether_ingest_refused_samples_total", &labels).increment(samples);
+        *self.gate().refused.entry(origin.into()).or_default().entry(refusal).or_default() += samples;
     }
 
     fn count(&self, origin: &str, receipt: &Receipt) {
-        counter!("bellwether_ingest_samples_total", "origin" => origin.to_owned()).increment(receipt.written);
-        counter!("bellwether_ingest_samples_repeated_total", "origin" => origin.to_owned()).increment(receipt.repeated);
+        counter!("bellwether_ingest_samples_total", "source" => origin.to_owned()).increment(receipt.written);
+        counter!("bellwether_ingest_samples_repeated_total", "source" => origin.to_owned()).increment(receipt.repeated);
         for (refusal, samples) in &receipt.refused_by {
             self.count_refused(origin, *refusal, *samples);
         }
@@ -314,22 +366,50 @@ impl Ingest {
 
     fn admit(&self, origin: &str, batch: Batch, receipt: &mut Receipt) -> Batch {
         let now = self.now();
-        let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = admit::admit(&self.0.config, &mut active, now, origin, batch, receipt);
-        gauge!("bellwether_ingest_active_series").set(active.len() as f64);
+        let (admitted, news) = {
+            let mut gate = self.gate();
+            let admitted = gate.admit(now, origin, batch, receipt);
+            gauge!("bellwether_ingest_active_series").set(gate.active.len() as f64);
+            admitted
+        };
+        news.iter().for_each(tell);
         admitted
     }
 
     /// Room for the batch while it waits for the store, or [`IngestError::Busy`]. A batch alone is always let in.
     fn reserve(&self, origin: &str, batch: &Batch) -> Result<Room<'_>, IngestError> {
         let bytes = admit::weight(batch);
-        let before = self.0.in_flight.fetch_add(bytes, Ordering::AcqRel);
-        let room = Room { in_flight: &self.0.in_flight, bytes };
-        if before > 0 && before.saturating_add(bytes) > self.0.config.max_in_flight_bytes {
-            counter!("bellwether_ingest_busy_total", "origin" => origin.to_owned()).increment(1);
+        let limit = self.gate().config.max_in_flight_bytes;
+        if !self.waiting().enter(origin, bytes, limit) {
+            counter!("bellwether_ingest_busy_total", "source" => origin.to_owned()).increment(1);
             return Err(IngestError::Busy { retry_after: RETRY_AFTER });
         }
-        Ok(room)
+        Ok(Room { waiting: &self.0.waiting, origin: origin.into(), bytes })
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.0.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(explosion: &Explosion) {
+    let Explosion { source, metric, series, limit, setting, contained, .. } = explosion;
+    let (metric, labels) = (metric.as_deref().unwrap_or("many"), explosion.labels_in_words());
+    if *contained {
+        warn!(
+            source,
+            metric, labels, series, limit, setting, "too many series: new ones are refused, known ones flow on"
+        );
+    } else {
+        warn!(source, metric, labels, series, limit, setting, "the number of series nears its limit");
     }
 }
 
@@ -342,18 +422,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Bytes reserved for a batch, given back on drop.
 struct Room<'a> {
-    in_flight: &'a AtomicU64,
+    waiting: &'a Mutex<Waiting>,
+    origin: Box<str>,
     bytes: u64,
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).leave(&self.origin, self.bytes);
     }
 }
 
 fn failed(origin: &str, source: StoreError) -> IngestError {
-    counter!("bellwether_ingest_failed_batches_total", "origin" => origin.to_owned()).increment(1);
+    counter!("bellwether_ingest_failed_batches_total", "source" => origin.to_owned()).increment(1);
     match source {
         StoreError::Busy => IngestError::Busy { retry_after: RETRY_AFTER },
         source => IngestError::Store { origin: origin.to_owned(), source },

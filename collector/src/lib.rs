@@ -4,6 +4,9 @@
 //! when they are durable; `query` evaluates PromQL over any store.
 
 pub mod ingest;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+pub mod metadata;
 pub mod query;
 pub mod remote_write;
 pub mod source;

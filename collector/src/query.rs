@@ -208,7 +208,6 @@ pub trait Evaluator: Send + Sync {
     ) -> Result<Matrix, QueryError>;
 }
 
-/// Answers PromQL queries from a store. Where the store's server evaluates PromQL itself, queries go there whole. Cloning shares the store and the limits.
 /// The matchers of a series selector such as `up{job="node"}`.
 ///
 /// # Errors
@@ -217,7 +216,8 @@ pub fn matchers(selector: &str) -> Result<Vec<Matcher>, QueryError> {
     plan::series_matchers(selector)
 }
 
-/// Answers PromQL queries from a store. Cloning shares the store and the limits.
+/// Answers PromQL queries from a store. Where the store's server evaluates PromQL itself, queries go there whole. Cloning
+/// shares the store and the limits.
 #[derive(Clone)]
 pub struct Engine {
     store: SharedStore,
@@ -385,6 +385,8 @@ fn on_grid(series: SeriesSamples, start: Timestamp, step: Step, len: usize) -> (
         }
     }
     (series.labels, Window { start, step, values })
+}
+
 /// Bytes of stack for an evaluation, which follows the nesting of its query: several times what the deepest one needs.
 const STACK_BYTES: usize = 32 << 20;
 

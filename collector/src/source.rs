@@ -2,6 +2,7 @@
 
 pub mod changes;
 mod events;
+mod exponential;
 pub mod exposition;
 pub mod host;
 pub mod line_protocol;

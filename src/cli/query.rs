@@ -16,7 +16,7 @@ use crate::table::parse_time;
 pub struct Args {
     /// The PromQL expression.
     expression: String,
-    /// Instant to evaluate at (unix seconds or ISO 8601); now by default.
+    /// Instant to evaluate at (unix seconds or ISO 8601); the server's present by default.
     #[arg(long, conflicts_with_all = ["start", "end", "step"])]
     time: Option<String>,
     /// First instant of a range.

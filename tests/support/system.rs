@@ -57,11 +57,6 @@ impl System {
         format!("{}{path}", self.url)
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Asks again and again until `holds`; panics with the system's log when patience ends.
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let began = Instant::now();
@@ -69,6 +64,11 @@ impl System {
             assert!(began.elapsed() < PATIENCE, "waited in vain until {what}; the log:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has logged.

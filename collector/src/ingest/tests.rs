@@ -1,6 +1,6 @@
 //! The door before a store that is busy, and after a restart.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bellwether_models::series::Sample;

@@ -32,6 +32,6 @@ pub(super) fn answer(origin: &'static str, outcome: Result<Receipt, IngestError>
 
 /// 400 with the reason.
 pub(super) fn refuse(origin: &'static str, problem: String) -> Response {
-    counter!("bellwether_ingest_requests_refused_total", "origin" => origin, "reason" => "malformed").increment(1);
+    counter!("bellwether_ingest_requests_refused_total", "source" => origin, "reason" => "malformed").increment(1);
     (StatusCode::BAD_REQUEST, problem + "\n").into_response()
 }

@@ -41,6 +41,8 @@ pub struct Exposed<'a> {
     pub at: Option<Timestamp>,
     /// The line it stands on, from 1.
     pub line: usize,
+    /// Whether an exemplar stands behind it; it is passed over.
+    pub exemplar: bool,
 }
 
 /// What a line says.
@@ -260,11 +262,11 @@ fn read_sample(line: &str, format: Format, number: usize) -> Result<Exposed<'_>,
     let (series, rest) = line.split_at(series_end);
     let (value_text, rest) = next_word(trim_start(rest));
     let value = read_value(value_text)?;
-    let at = match format {
-        Format::Prometheus => read_millis(rest)?,
+    let (at, exemplar) = match format {
+        Format::Prometheus => (read_millis(rest)?, false),
         Format::OpenMetrics => read_seconds(rest)?,
     };
-    Ok(Exposed { series, value, at, line: number })
+    Ok(Exposed { series, value, at, line: number, exemplar })
 }
 
 /// Where the series' text ends: after the name, or after the closing brace.
@@ -298,7 +300,8 @@ fn end_of_quoted(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-fn unescape(text: &str) -> Cow<'_, str> {
+/// Undoes the escapes of a label value or a help text.
+pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
     }
@@ -339,16 +342,16 @@ fn read_millis(rest: &str) -> Result<Option<Timestamp>, Problem> {
     }
 }
 
-/// Timestamp in seconds; an exemplar behind `#` is passed over.
-fn read_seconds(rest: &str) -> Result<Option<Timestamp>, Problem> {
+/// Timestamp in seconds, and whether an exemplar follows behind `#`.
+fn read_seconds(rest: &str) -> Result<(Option<Timestamp>, bool), Problem> {
     let (text, rest) = next_word(trim_start(rest));
     if text.is_empty() || text == "#" {
-        return Ok(None);
+        return Ok((None, !text.is_empty()));
     }
     let secs: f64 = text.parse().map_err(|_| Problem::Timestamp(shown(text)))?;
     let at = Timestamp::from_secs_f64(secs).ok_or_else(|| Problem::Timestamp(shown(text)))?;
     let (mark, _) = next_word(trim_start(rest));
-    if mark.is_empty() || mark == "#" { Ok(Some(at)) } else { Err(Problem::Trailing(shown(mark))) }
+    if mark.is_empty() || mark == "#" { Ok((Some(at), !mark.is_empty())) } else { Err(Problem::Trailing(shown(mark))) }
 }
 
 fn read_comment(comment: &str) -> Result<Option<Entry<'_>>, Problem> {

@@ -28,15 +28,18 @@ use crate::source::tasks::{TaskConfig, TaskDesk};
 
 mod decoded;
 mod influx;
+mod native;
 mod otlp_http;
 mod refusal;
 mod remote_write;
+mod tenant;
 mod unpack;
 mod wire;
 mod write_v1;
 mod write_v2;
 
 use refusal::PushRefusal;
+use tenant::Tenants;
 
 /// What is received, and from whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +57,10 @@ pub struct PushConfig {
     pub tokens: Vec<Secret>,
     /// File with further tokens, one a line, read at every request.
     pub token_file: Option<PathBuf>,
+    /// Header that names a tenant. The samples of each tenant count as a source of its own (`remote_write/team-a`) in
+    /// `ingest.max_series_per_source`, in its share of `ingest.max_in_flight_bytes` and in metrics; they are stored as any
+    /// others. Default `X-Scope-OrgID`; empty: the header is not looked at.
+    pub tenant_header: String,
     /// How task events become metrics.
     pub tasks: TaskConfig,
 }
@@ -66,6 +73,7 @@ impl Default for PushConfig {
             body_timeout: Duration::from_secs(30),
             tokens: Vec::new(),
             token_file: None,
+            tenant_header: "X-Scope-OrgID".to_owned(),
             tasks: TaskConfig::default(),
         }
     }
@@ -87,7 +95,7 @@ pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
         .route("/v1/metrics", post(otlp_http::receive))
         .route(otlp_http::GRPC_PATH, post(otlp_http::receive_grpc));
     let events = events(&ingest, &config);
-    let door = Door { ingest, config: Arc::new(config.clone()), deltas: Arc::default() };
+    let door = Door { ingest, config: Arc::new(config.clone()), deltas: Arc::default(), tenants: Tenants::default() };
     guarded(routes.with_state(door).merge(events), config).route("/ping", get(influx::ping))
 }
 
@@ -140,9 +148,15 @@ struct Door {
     ingest: Ingest,
     config: Arc<PushConfig>,
     deltas: Arc<Mutex<Totals>>,
+    tenants: Tenants,
 }
 
 impl Door {
+    /// The source that samples of a request count for.
+    fn source(&self, kind: &str, headers: &HeaderMap) -> Result<String, PushRefusal> {
+        self.tenants.source(kind, &self.config.tenant_header, headers)
+    }
+
     /// The body, within bounds of size and time.
     async fn body(&self, body: Body) -> Result<Bytes, PushRefusal> {
         let limit = usize::try_from(self.config.max_body.bytes()).unwrap_or(usize::MAX);

@@ -4,7 +4,7 @@
 //! reads and appends. What a scrape means is decided by pure code: `target` (what to ask), `timing` (when), `known`
 //! (which series begin and end).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,24 +17,32 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::ingest::Ingest;
+use crate::metadata::Described;
 use crate::store::Batch;
 
 pub mod config;
 mod discovery;
 mod failure;
 mod fetch;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+mod kubernetes {
+    pub mod config;
+}
 mod known;
 mod target;
 mod timing;
 
 pub use config::{ScrapeConfig, ScrapeConfigError, check};
+pub use kubernetes::config::{AttachMetadata, KubernetesSdConfig, Namespaces, Role, RoleSelector};
 
 use config::Job;
-use discovery::{TargetFiles, TargetServers};
+use discovery::Discovery;
 use failure::ScrapeFailure;
 use fetch::Fetcher;
 use known::{Absorbed, Known, Report};
-use target::Target;
+use target::{Found, Key, Target};
 
 /// Longest time between two looks at the target files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -82,6 +90,18 @@ pub struct TargetStatus {
     pub last_samples: usize,
     /// Why it failed, when it did.
     pub last_error: Option<String>,
+    /// What it says of its metrics.
+    #[serde(skip)]
+    pub metadata: Vec<Arc<Described>>,
+}
+
+/// All targets of all jobs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Targets {
+    /// Those that are scraped.
+    pub active: Vec<TargetStatus>,
+    /// Job and labels of those that a rule drops; of each job the first thousand.
+    pub dropped: Vec<(String, Labels)>,
 }
 
 /// Scrapes the targets of all jobs until it is shut down.
@@ -91,7 +111,13 @@ pub struct ScrapeManager {
     board: Board,
 }
 
-type Board = Arc<Mutex<BTreeMap<String, Vec<Arc<Mutex<TargetStatus>>>>>>;
+type Board = Arc<Mutex<BTreeMap<String, JobStatus>>>;
+
+/// What a job shows of its targets.
+struct JobStatus {
+    active: Vec<Arc<Mutex<TargetStatus>>>,
+    dropped: Vec<Labels>,
+}
 
 struct RunningJob {
     orders: watch::Sender<Order>,
@@ -146,7 +172,15 @@ impl ScrapeManager {
     #[must_use]
     pub fn targets(&self) -> Vec<TargetStatus> {
         let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        board.values().flatten().map(|status| status.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+        board.values().flat_map(JobStatus::active).collect()
+    }
+
+    /// As [`ScrapeManager::targets`], with those that rules drop.
+    #[must_use]
+    pub fn all_targets(&self) -> Targets {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = board.iter().flat_map(|(job, status)| status.dropped.iter().map(|l| (job.clone(), l.clone())));
+        Targets { active: board.values().flat_map(JobStatus::active).collect(), dropped: dropped.collect() }
     }
 
     /// Stops scraping. No series ends: they go on after a restart.
@@ -158,6 +192,12 @@ impl ScrapeManager {
         for job in jobs.into_values() {
             job.finish(Order::Stop).await;
         }
+    }
+}
+
+impl JobStatus {
+    fn active(&self) -> impl Iterator<Item = TargetStatus> {
+        self.active.iter().map(|status| status.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
@@ -173,8 +213,7 @@ impl RunningJob {
 fn spawn_job(job: Job, ingest: &Ingest, board: &Board) -> (String, RunningJob) {
     let name = job.config.job_name.clone();
     let (orders, inbox) = watch::channel(Order::Run(Arc::new(job)));
-    let pool =
-        Pool { name: name.clone(), ingest: ingest.clone(), board: board.clone(), loops: Vec::new(), fetcher: None };
+    let pool = Pool::new(name.clone(), ingest.clone(), board.clone());
     let task = tokio::spawn(pool.run(inbox));
     (name, RunningJob { orders, task })
 }
@@ -188,6 +227,8 @@ struct Pool {
     ingest: Ingest,
     board: Board,
     loops: Vec<Running>,
+    /// Why discovered targets cannot be scraped, as last told.
+    refused: Vec<String>,
     /// The job it scrapes by, and its client.
     fetcher: Option<(Arc<Job>, ClientResult)>,
 }
@@ -209,12 +250,16 @@ struct Plan {
 }
 
 impl Pool {
+    fn new(name: String, ingest: Ingest, board: Board) -> Self {
+        Self { name, ingest, board, loops: Vec::new(), refused: Vec::new(), fetcher: None }
+    }
+
     async fn run(mut self, mut inbox: watch::Receiver<Order>) {
-        let (mut files, mut servers) = (TargetFiles::default(), TargetServers::default());
+        let mut discovery = Discovery::default();
         loop {
             let order = inbox.borrow_and_update().clone();
             match order {
-                Order::Run(job) => self.settle(job, &mut files, &mut servers).await,
+                Order::Run(job) => self.settle(job, &mut discovery).await,
                 Order::End => return self.end().await,
                 Order::Stop => return self.stop().await,
             }
@@ -226,30 +271,28 @@ impl Pool {
     }
 
     /// Brings the loops in line with the job and the targets there are now.
-    async fn settle(&mut self, job: Arc<Job>, files: &mut TargetFiles, servers: &mut TargetServers) {
-        let mut groups = job.config.static_configs.clone();
-        groups.extend(files.refresh(&job.config.file_sd_configs).await);
+    async fn settle(&mut self, job: Arc<Job>, discovery: &mut Discovery) {
         let fetcher = self.fetcher_for(&job).await;
-        if let Ok(fetcher) = &fetcher {
-            groups.extend(servers.refresh(&job.config.http_sd_configs, fetcher).await);
-        }
-        let (targets, refused) = target::targets(&job, &groups);
-        for problem in &refused {
-            warn!(job = self.name, problem, "a discovered target cannot be scraped");
+        let groups = discovery.groups(&job.config, fetcher.as_ref().ok()).await;
+        let Found { targets, dropped, refused } = target::targets(&job, &groups);
+        if std::mem::replace(&mut self.refused, refused.clone()) != refused {
+            for problem in &refused {
+                warn!(job = self.name, problem, "a discovered target cannot be scraped");
+            }
         }
         let fetcher = within_target_limit(&job, targets.len()).and(fetcher);
-        let mut old = std::mem::take(&mut self.loops);
+        let mut old: HashMap<Key, Running> =
+            self.loops.drain(..).map(|running| (running.plan.target.key(), running)).collect();
         for target in targets {
             let plan = Plan { job: job.clone(), target, fetcher: fetcher.clone() };
-            let place = old.iter().position(|running| running.plan.is_of_same_series(&plan));
-            self.loops.push(match place.map(|place| old.swap_remove(place)) {
+            self.loops.push(match old.remove(&plan.target.key()) {
                 Some(running) if running.plan.is_same(&plan) => running,
                 Some(running) => start_loop(plan, running.halt().await, &self.ingest),
                 None => start_loop(plan, Known::default(), &self.ingest),
             });
         }
-        self.publish();
-        end_loops(old, &self.ingest).await;
+        self.publish(dropped);
+        end_loops(old.into_values().collect(), &self.ingest).await;
     }
 
     /// The job's client, made anew when the job changed.
@@ -264,9 +307,10 @@ impl Pool {
         }
     }
 
-    fn publish(&self) {
-        let statuses = self.loops.iter().map(|running| running.status.clone()).collect();
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.clone(), statuses);
+    fn publish(&self, dropped: Vec<Labels>) {
+        let active = self.loops.iter().map(|running| running.status.clone()).collect();
+        let status = JobStatus { active, dropped };
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.clone(), status);
     }
 
     async fn end(mut self) {
@@ -292,10 +336,6 @@ fn within_target_limit(job: &Job, targets: usize) -> Result<(), Arc<ScrapeFailur
 }
 
 impl Plan {
-    fn is_of_same_series(&self, other: &Self) -> bool {
-        self.target.labels == other.target.labels && self.target.url == other.target.url
-    }
-
     fn is_same(&self, other: &Self) -> bool {
         let same_failure = match (&self.fetcher, &other.fetcher) {
             (Ok(_), Ok(_)) => true,
@@ -345,6 +385,7 @@ fn start_loop(plan: Plan, known: Known, ingest: &Ingest) -> Running {
         last_duration_seconds: 0.0,
         last_samples: 0,
         last_error: None,
+        metadata: Vec::new(),
     }));
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(scrape_loop(plan.clone(), known, ingest.clone(), status.clone(), stopped));
@@ -385,7 +426,12 @@ async fn scrape(plan: &Plan, known: &mut Known, ingest: &Ingest, status: &Mutex<
     let absorbed = fetched
         .and_then(|fetched| known.absorb(&plan.job, labels, &fetched.body, fetched.format, at).map_err(Arc::new));
     let (mut batch, report, failure) = match absorbed {
-        Ok(Absorbed { batch, scraped, kept, added }) => {
+        Ok(Absorbed { batch, scraped, kept, added, exemplars, described }) => {
+            if let Some(described) = described {
+                let metadata = ingest.describe(described);
+                status.lock().unwrap_or_else(PoisonError::into_inner).metadata = metadata;
+            }
+            pass_over(&plan.job, exemplars);
             (batch, Report { up: true, seconds, scraped, kept, added }, None)
         }
         Err(failure) => (known.end_samples(at), Report { seconds, ..Report::default() }, Some(failure)),
@@ -395,6 +441,13 @@ async fn scrape(plan: &Plan, known: &mut Known, ingest: &Ingest, status: &Mutex<
     // What is not kept by the next scrape makes room for it.
     let patience = plan.target.interval.saturating_sub(started.elapsed()).mul_f64(0.9);
     append(ingest, &plan.job, batch, patience).await;
+}
+
+fn pass_over(job: &Job, exemplars: u64) {
+    if exemplars > 0 {
+        let job = job.config.job_name.clone();
+        counter!("bellwether_scrape_exemplars_passed_over_total", "job" => job).increment(exemplars);
+    }
 }
 
 fn tell(plan: &Plan, status: &Mutex<TargetStatus>, at: Timestamp, report: Report, failure: Option<&ScrapeFailure>) {

@@ -79,6 +79,7 @@ fn code(status: StatusCode) -> &'static str {
 async fn write(door: &Door, parameters: &Parameters, headers: &HeaderMap, body: Body) -> Result<(), PushRefusal> {
     let precision = Precision::by_name(&parameters.precision)
         .ok_or_else(|| PushRefusal::Precision(parameters.precision.chars().take(20).collect()))?;
+    let source = door.source(ORIGIN, headers)?;
     let body = door.body(body).await?;
     let limit = door.config.max_unpacked_body.bytes();
     let mut points = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
@@ -89,9 +90,9 @@ async fn write(door: &Door, parameters: &Parameters, headers: &HeaderMap, body: 
             return Err(PushRefusal::ContentEncoding { found, expected: "gzip or identity" });
         }
     };
-    let receipt = door.ingest.append(ORIGIN, std::mem::take(&mut points.batch)).await?;
-    door.ingest.count_refused(ORIGIN, Refusal::TextField, points.text_fields);
-    door.ingest.count_refused(ORIGIN, Refusal::MalformedLine, points.errors.len() as u64);
+    let receipt = door.ingest.append(&source, std::mem::take(&mut points.batch)).await?;
+    door.ingest.count_refused(&source, Refusal::TextField, points.text_fields);
+    door.ingest.count_refused(&source, Refusal::MalformedLine, points.errors.len() as u64);
     match problems(&points, &receipt) {
         None => Ok(()),
         Some(problems) => Err(PushRefusal::Partial(problems)),

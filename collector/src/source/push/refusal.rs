@@ -34,6 +34,8 @@ pub(super) enum PushRefusal {
     Message(WireError),
     #[error("the body is not an OTLP metrics request: {0}")]
     Otlp(String),
+    #[error("the header {header} must name a tenant: letters, digits and !-_.*', at most 150")]
+    Tenant { header: String },
     #[error("precision {0:?} is not known; send ns, us, ms or s")]
     Precision(String),
     /// The store has the samples of others already.
@@ -60,6 +62,7 @@ impl PushRefusal {
             | Self::Gzip(_)
             | Self::Message(_)
             | Self::Otlp(_)
+            | Self::Tenant { .. }
             | Self::Precision(_)
             | Self::Partial(_) => StatusCode::BAD_REQUEST,
             Self::Ingest(IngestError::Busy { .. }) => StatusCode::SERVICE_UNAVAILABLE,
@@ -80,6 +83,7 @@ impl PushRefusal {
             Self::Gzip(_) => "gzip",
             Self::Message(_) => "message",
             Self::Otlp(_) => "otlp",
+            Self::Tenant { .. } => "tenant",
             Self::Precision(_) => "precision",
             Self::Partial(_) => "partial",
             Self::KeptElsewhere(_) => "kept_elsewhere",
@@ -90,7 +94,7 @@ impl PushRefusal {
 
     /// Counts the refusal and makes the answer, its text put into form by `body`.
     pub(super) fn answer<B: IntoResponse>(&self, origin: &'static str, body: impl FnOnce(String) -> B) -> Response {
-        let labels = [("origin", origin), ("reason", self.reason())];
+        let labels = [("source", origin), ("reason", self.reason())];
         counter!("bellwether_ingest_requests_refused_total", &labels).increment(1);
         if let Self::Ingest(error @ IngestError::Store { .. }) = self {
             warn!(origin, error = error as &dyn std::error::Error, "received samples were not kept");

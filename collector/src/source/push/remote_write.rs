@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
+use metrics::counter;
 
 use super::decoded::Decoded;
 use super::refusal::{PushRefusal, told};
@@ -27,10 +28,10 @@ enum Version {
 
 /// Answers 204 only when every sample is durable; a sender of version 2 is told how many are in any case.
 pub(super) async fn receive(State(door): State<Door>, headers: HeaderMap, body: Body) -> Response {
-    let (version, mut written) = (version(&headers), 0);
+    let (version, mut written) = (version(&headers), Written::default());
     let speaks_v2 = matches!(version, Ok(Version::V2));
     let outcome = match version {
-        Ok(version) => write(&door, version, body, &mut written).await,
+        Ok(version) => write(&door, version, &headers, body, &mut written).await,
         Err(refusal) => Err(refusal),
     };
     let mut response = match outcome {
@@ -38,14 +39,23 @@ pub(super) async fn receive(State(door): State<Door>, headers: HeaderMap, body: 
         Err(refusal) => refusal.answer(ORIGIN, |text| text + "\n"),
     };
     if speaks_v2 {
-        for (name, count) in [(SAMPLES_WRITTEN, written), (HISTOGRAMS_WRITTEN, 0), (EXEMPLARS_WRITTEN, 0)] {
+        for (name, count) in
+            [(SAMPLES_WRITTEN, written.samples), (HISTOGRAMS_WRITTEN, written.histograms), (EXEMPLARS_WRITTEN, 0)]
+        {
             response.headers_mut().insert(name, count.into());
         }
     }
     response
 }
 
-async fn write(door: &Door, version: Version, body: Body, written: &mut u64) -> Result<(), PushRefusal> {
+async fn write(
+    door: &Door,
+    version: Version,
+    headers: &HeaderMap,
+    body: Body,
+    written: &mut Written,
+) -> Result<(), PushRefusal> {
+    let source = door.source(ORIGIN, headers)?;
     let body = door.body(body).await?;
     let message = unpack::snappy(&body, door.config.max_unpacked_body.bytes())?;
     drop(body);
@@ -54,14 +64,33 @@ async fn write(door: &Door, version: Version, body: Body, written: &mut u64) -> 
         Version::V2 => write_v2::decode(&message),
     };
     let mut decoded = decoded.map_err(PushRefusal::Message)?;
-    let receipt = door.ingest.append(ORIGIN, std::mem::take(&mut decoded.batch)).await?;
-    *written = receipt.written + receipt.repeated;
+    door.ingest.describe(std::mem::take(&mut decoded.described));
+    let receipt = door.ingest.append(&source, std::mem::take(&mut decoded.batch)).await?;
+    *written = Written::of(&decoded, &receipt);
+    let labels = [("source", source.clone())];
+    counter!("bellwether_ingest_converted_histograms_total", &labels).increment(decoded.histograms);
+    counter!("bellwether_ingest_exemplars_passed_over_total", &labels).increment(decoded.exemplars_passed_over);
     for refused in &decoded.refused {
-        door.ingest.count_refused(ORIGIN, refused.fault.refusal(), refused.samples);
+        door.ingest.count_refused(&source, refused.fault.refusal(), refused.samples);
     }
     match problems(&decoded, &receipt) {
         None => Ok(()),
         Some(problems) => Err(PushRefusal::Partial(problems)),
+    }
+}
+
+/// What a sender of version 2 is told of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    samples: u64,
+    histograms: u64,
+}
+
+impl Written {
+    /// Buckets count as the histograms they came from: all of them, or none where something was refused.
+    fn of(decoded: &Decoded, receipt: &Receipt) -> Self {
+        let samples = (receipt.written + receipt.repeated).saturating_sub(decoded.bucket_samples);
+        Self { samples, histograms: if receipt.refused() == 0 { decoded.histograms } else { 0 } }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kubernetes::config::{self as kubernetes, KubernetesSdConfig};
 use crate::ingest::is_label_name;
 use crate::source::relabel::{RelabelConfig, RelabelError, Relabeling};
 use crate::source::secret::Secret;
@@ -43,6 +44,8 @@ pub struct ScrapeConfig {
     pub file_sd_configs: Vec<FileSdConfig>,
     /// Targets asked for over HTTP. Default none.
     pub http_sd_configs: Vec<HttpSdConfig>,
+    /// Targets found through the API of a Kubernetes cluster. Default none.
+    pub kubernetes_sd_configs: Vec<KubernetesSdConfig>,
     /// Rules for the targets, before they are scraped. Default none.
     pub relabel_configs: Vec<RelabelConfig>,
     /// Rules for the scraped series. Default none.
@@ -84,6 +87,7 @@ impl Default for ScrapeConfig {
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
             http_sd_configs: Vec::new(),
+            kubernetes_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
             sample_limit: 0,
@@ -340,6 +344,9 @@ fn problem_of_targets(config: &ScrapeConfig) -> Option<String> {
     if let Some(sd) = config.http_sd_configs.iter().find(odd_url) {
         return Some(format!("url {:?} in http_sd_configs must begin with http:// or https://", sd.url));
     }
+    if let Some(problem) = config.kubernetes_sd_configs.iter().find_map(kubernetes::problem_of) {
+        return Some(problem);
+    }
     let odd = files.into_iter().find(|file| super::discovery::kind_of(file.as_ref()).is_none());
     odd.map(|file| format!("{file:?} in file_sd_configs must end in .json, .yml or .yaml"))
 }
@@ -388,6 +395,9 @@ mod tests {
             ("{job_name: j, file_sd_configs: [{files: [a.toml]}]}", "must end in .json"),
             ("{job_name: j, http_sd_configs: [{url: 'sd:80'}]}", "must begin with http"),
             ("{job_name: j, tls_config: {key_file: k}}", "go together"),
+            ("{job_name: j, kubernetes_sd_configs: [{role: pod, selectors: [{role: node}]}]}", "has no effect"),
+            ("{job_name: j, kubernetes_sd_configs: [{role: pod, api_server: 'k8s:6443'}]}", "must begin with http"),
+            ("{job_name: j, kubernetes_sd_configs: [{role: pod, basic_auth: {username: u}}]}", "need an api_server"),
             ("{job_name: j, static_configs: [{targets: [a], labels: {a-b: c}}]}", "not a label name"),
         ];
         for (yaml, expected) in cases {

@@ -1,12 +1,14 @@
 //! What a target showed last time, and what therefore begins or ends now: pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use bellwether_models::series::{Labels, METRIC_NAME, Sample, Timestamp, stale_marker};
 
 use super::config::Job;
 use super::failure::ScrapeFailure;
-use crate::source::exposition::{self, Entry, Exposed, ExpositionError, Format};
+use crate::metadata::{Described, MetricType};
+use crate::source::exposition::{self, Entry, Exposed, ExpositionError, Format, MetadataKind};
 use crate::store::{Batch, SeriesSamples};
 
 /// The series of one target by their text. A text seen before is not taken apart again.
@@ -15,6 +17,9 @@ pub(super) struct Known {
     series: HashMap<Box<str>, Series>,
     round: u64,
     reported: bool,
+    /// Over all that was said of the metrics last time.
+    said: Option<u64>,
+    hasher: hashbrown::DefaultHashBuilder,
 }
 
 #[derive(Debug)]
@@ -40,6 +45,10 @@ pub(super) struct Absorbed {
     pub kept: usize,
     /// Series that were not there the time before.
     pub added: usize,
+    /// Exemplars passed over.
+    pub exemplars: u64,
+    /// What is said of the metrics, when that changed.
+    pub described: Option<Vec<Described>>,
 }
 
 /// What the target's own series say about a scrape.
@@ -73,11 +82,18 @@ impl Known {
         self.round += 1;
         let mut absorbed = Absorbed::default();
         absorbed.batch.reserve(self.series.len() + 5);
+        let mut said = Vec::new();
         for entry in exposition::read(body, format)? {
-            let Entry::Sample(exposed) = entry? else { continue };
-            absorbed.scraped += 1;
-            self.take(job, target, exposed, at, &mut absorbed)?;
+            match entry? {
+                Entry::Metadata { metric, kind, text } => said.push((metric, kind, text)),
+                Entry::Sample(exposed) => {
+                    absorbed.scraped += 1;
+                    absorbed.exemplars += u64::from(exposed.exemplar);
+                    self.take(job, target, exposed, at, &mut absorbed)?;
+                }
+            }
         }
+        absorbed.described = self.listen(&said);
         self.mark_vanished(at, &mut absorbed.batch);
         Ok(absorbed)
     }
@@ -107,6 +123,29 @@ impl Known {
         let sample = Sample { at: own_time.unwrap_or(at), value: exposed.value };
         absorbed.batch.push(SeriesSamples { labels: labels.clone(), samples: vec![sample] });
         Ok(())
+    }
+
+    /// What is said of the metrics, unless it is what was said last time.
+    fn listen(&mut self, said: &[(&str, MetadataKind, &str)]) -> Option<Vec<Described>> {
+        let mut hasher = self.hasher.build_hasher();
+        for (metric, kind, text) in said {
+            (metric, *kind as u8, text).hash(&mut hasher);
+        }
+        let hash = Some(hasher.finish());
+        if std::mem::replace(&mut self.said, hash) == hash {
+            return None;
+        }
+        let mut all: BTreeMap<&str, Described> = BTreeMap::new();
+        for (metric, kind, text) in said {
+            let family =
+                all.entry(metric).or_insert_with(|| Described { metric: (*metric).to_owned(), ..Described::default() });
+            match kind {
+                MetadataKind::Type => family.kind = MetricType::by_name(text.trim()),
+                MetadataKind::Help => family.help = exposition::unescape(text).into_owned(),
+                MetadataKind::Unit => family.unit = text.trim().to_owned(),
+            }
+        }
+        Some(all.into_values().collect())
     }
 
     /// Marks the end of series not seen this round, and forgets them.

@@ -1,6 +1,6 @@
 //! From a discovered address to a target: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use bellwether_models::duration;
@@ -23,25 +23,52 @@ pub(super) struct Target {
     pub timeout: Duration,
 }
 
-/// The targets of a job after relabeling, each once, and why others are not among them.
-pub(super) fn targets(job: &Job, groups: &[TargetGroup]) -> (Vec<Target>, Vec<String>) {
-    let (mut targets, mut refused): (Vec<Target>, Vec<String>) = (Vec::new(), Vec::new());
+/// What tells the series of two targets apart.
+pub(super) type Key = (String, Labels);
+
+impl Target {
+    /// The series it has: those of another target with the same key are the same.
+    pub(super) fn key(&self) -> Key {
+        (self.url.clone(), self.labels.clone())
+    }
+}
+
+/// What became of the addresses of a job.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Its targets after relabeling, each once.
+    pub targets: Vec<Target>,
+    /// Labels of those that a rule drops, up to [`MAX_DROPPED`].
+    pub dropped: Vec<Labels>,
+    /// Why others cannot be scraped.
+    pub refused: Vec<String>,
+}
+
+/// Dropped targets that are shown.
+const MAX_DROPPED: usize = 1000;
+
+/// The targets of a job.
+pub(super) fn targets(job: &Job, groups: &[TargetGroup]) -> Found {
+    let (mut found, mut known) = (Found::default(), HashSet::new());
     for group in groups {
         for address in &group.targets {
-            match target(job, address, &group.labels) {
-                Ok(Some(new)) if !targets.iter().any(|old| (&old.url, &old.labels) == (&new.url, &new.labels)) => {
-                    targets.push(new);
+            let discovered = discovered(job, address, &group.labels);
+            match target(job, &discovered) {
+                Ok(Some(new)) => {
+                    if known.insert(new.key()) {
+                        found.targets.push(new);
+                    }
                 }
-                Ok(_) => {}
-                Err(problem) => refused.push(format!("{address}: {problem}")),
+                Ok(None) if found.dropped.len() < MAX_DROPPED => found.dropped.push(discovered),
+                Ok(None) => {}
+                Err(problem) => found.refused.push(format!("{address}: {problem}")),
             }
         }
     }
-    (targets, refused)
+    found
 }
 
-fn target(job: &Job, address: &str, group: &BTreeMap<String, String>) -> Result<Option<Target>, String> {
-    let discovered = discovered(job, address, group);
+fn target(job: &Job, discovered: &Labels) -> Result<Option<Target>, String> {
     let Some(labels) = job.relabeling.apply(discovered.clone()) else { return Ok(None) };
     let time = |name: &str| {
         let text = labels.get(name).unwrap_or("");
@@ -55,7 +82,7 @@ fn target(job: &Job, address: &str, group: &BTreeMap<String, String>) -> Result<
     let url = url(job, &labels, &address)?;
     let kept = labels.without(|name| name.starts_with("__"));
     let labels = if kept.get("instance").is_some() { kept } else { kept.with("instance", &address) };
-    Ok(Some(Target { labels, discovered, url, interval, timeout }))
+    Ok(Some(Target { labels, discovered: discovered.clone(), url, interval, timeout }))
 }
 
 fn discovered(job: &Job, address: &str, group: &BTreeMap<String, String>) -> Labels {
@@ -127,7 +154,9 @@ mod tests {
             targets: addresses.iter().map(|address| (*address).to_owned()).collect(),
             labels: [("__meta_zone".to_owned(), "eu".to_owned())].into(),
         };
-        targets(&job, &[group])
+        let found = targets(&job, &[group]);
+        assert!(found.targets.len() + found.dropped.len() + found.refused.len() <= addresses.len());
+        (found.targets, found.refused)
     }
 
     #[test]
