@@ -122,9 +122,9 @@ async fn write_and_look(system: &System, tangle: &Tangle, scheme: &str, client: 
         let sent = |step: i64| (start_ms + step * 1000, value(number("writer"), number("series"), step).to_string());
         assert_eq!(*points, (0..STEPS).map(sent).collect::<Vec<_>>(), "seed {seed}: {labels:?}");
     }
-    let written = counted(system, "bellwether_ingest_samples_total{origin=\"remote_write\"}").await;
+    let written = counted(system, "bellwether_ingest_samples_total{source=\"remote_write\"}").await;
     assert_eq!(written as i64, WRITERS * SERIES * STEPS, "seed {seed}: samples counted as written");
-    let repeated = counted(system, "bellwether_ingest_samples_repeated_total{origin=\"remote_write\"}").await;
+    let repeated = counted(system, "bellwether_ingest_samples_repeated_total{source=\"remote_write\"}").await;
     assert!(tangle.harm() > 10, "seed {seed}: only {} connections came to harm", tangle.harm());
     // Over TLS most answers are cut before there is one.
     assert!(repeated > 0 || scheme == "https", "seed {seed}: no answer was lost, so nothing is shown");

@@ -65,7 +65,7 @@ async fn text(client: &reqwest::Client, url: String) -> String {
 
 /// The sum of a counter over all origins that scrape.
 async fn counted(client: &reqwest::Client, system: &System, name: &str) -> u64 {
-    let prefix = format!("{name}{{origin=\"scrape:");
+    let prefix = format!("{name}{{source=\"scrape:");
     let text = text(client, system.url("/metrics")).await;
     let values = text.lines().filter(|line| line.starts_with(&prefix)).filter_map(|line| line.rsplit(' ').next());
     values.filter_map(|value| value.parse::<f64>().ok()).map(|value| value as u64).sum()
