@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::gate::{Gate, Renamed, split};
 use crate::support::influx2::{BUCKET, Influx2, ORG, TOKEN};
+use crate::support::system::System;
 use crate::support::{Peer, Program, http, node, python, require_peer};
 use crate::{round, until};
 
@@ -320,4 +321,29 @@ async fn an_answer_that_breaks_off_is_an_error_of_the_store() {
         let outcome = tokio::time::timeout(Duration::from_secs(30), store.select(&[], range, 10)).await;
         assert!(outcome.expect("an end").is_err(), "{query}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_system_keeps_its_samples_in_influxdb_and_answers_promql_from_there() {
+    let fake = Influx2::default();
+    let folder = folder();
+    std::fs::write(folder.join("token"), format!("{TOKEN}\n")).expect("a file");
+    let store = format!(
+        "influx: {{ url: '{}', org: {ORG}, bucket: {BUCKET}, token_file: {:?}, path: {:?} }}",
+        fake.serve().await,
+        folder.join("token"),
+        folder.join("data")
+    );
+    let client = http::client();
+    let system = System::start_on(&folder, &store, "cadence: 1s\nhost: { interval: 1s }\n", &client).await;
+    let ask = async |query: &str| -> Option<f64> {
+        let request = client.get(system.url("/api/v1/query")).query(&[("query", query)]);
+        let answer: Value = request.send().await.ok()?.json().await.ok()?;
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    };
+    system
+        .until("two beats are held", async || ask("count_over_time(bellwether_heartbeat[5m])").await >= Some(2.0))
+        .await;
+    system.until("this machine is watched", async || ask("sum(node_memory_MemTotal_bytes)").await > Some(1e8)).await;
+    assert!(!system.log().contains(TOKEN));
 }

@@ -285,7 +285,7 @@ impl<S: Server> Shared<S> {
             Err(WriteError::Unavailable { .. }) => "unavailable",
         };
         self.measure("write", word, began);
-        self.reached(!matches!(outcome, Err(WriteError::Unavailable { .. })));
+        self.reached(outcome.as_ref().err().filter(|e| matches!(e, WriteError::Unavailable { .. })).map(|e| e as _));
         if outcome.is_ok() {
             self.newest().note(part);
         }
@@ -345,9 +345,8 @@ impl<S: Server> Shared<S> {
 
     /// Counts an answered question and passes it on.
     fn told<T>(&self, what: &'static str, began: Instant, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        let down = matches!(outcome, Err(StoreError::Unavailable { .. }));
         self.measure(what, if outcome.is_ok() { "ok" } else { "failed" }, began);
-        self.reached(!down);
+        self.reached(outcome.as_ref().err().filter(|e| matches!(e, StoreError::Unavailable { .. })).map(|e| e as _));
         outcome
     }
 
@@ -357,12 +356,15 @@ impl<S: Server> Shared<S> {
     }
 
     /// Says once when the server is lost and once when it is back.
-    fn reached(&self, now: bool) {
+    fn reached(&self, fault: Option<&(dyn Error + 'static)>) {
+        let now = fault.is_none();
         let before = self.reachable.swap(now, Ordering::Relaxed);
         let store = self.server.name();
         gauge!("bellwether_store_up", "store" => store).set(f64::from(u8::from(now)));
         match (before, now) {
-            (true, false) => warn!(store, "the store's server cannot be used; samples are queued on disk"),
+            (true, false) => {
+                warn!(store, error = fault, "the store's server cannot be used; samples are queued on disk")
+            }
             (false, true) => info!(store, "the store's server is back"),
             _ => {}
         }

@@ -276,3 +276,59 @@ pub(in crate::store) fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_SHOWN_BYTES)]);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use axum::routing::post;
+
+    use super::*;
+
+    /// Answers with the headers it was shown, or with an error.
+    async fn server() -> String {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let shown = async |headers: HeaderMap| {
+            let text = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+            format!("{} {}", text("authorization"), text("x-scope-orgid"))
+        };
+        let busy = async || (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "slow\n down");
+        let router = axum::Router::new().route("/shown", post(shown)).route("/busy", post(busy));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    async fn asked(link: &Link, path: &str) -> Result<String, LinkError> {
+        let answer = link.send(path, link.post(path).await?).await?;
+        Ok(String::from_utf8(link.body(path, answer).await?).unwrap())
+    }
+
+    #[tokio::test]
+    async fn credentials_and_headers_go_with_every_request_and_their_files_are_read_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "one\n").unwrap();
+        let config = LinkConfig {
+            url: server().await,
+            timeout: Duration::from_secs(10),
+            authorization: Some(Authorization { credentials_file: Some(file.clone()), ..Authorization::default() }),
+            headers: [("X-Scope-OrgID".to_owned(), Secret::new("ops"))].into(),
+            ..LinkConfig::default()
+        };
+        let link = Link::new(config.clone()).await.unwrap();
+        assert_eq!(asked(&link, "/shown").await.unwrap(), "Bearer one ops");
+        std::fs::write(&file, "two").unwrap();
+        assert_eq!(asked(&link, "/shown").await.unwrap(), "Bearer two ops");
+        std::fs::remove_file(&file).unwrap();
+        assert!(matches!(asked(&link, "/shown").await, Err(LinkError::File { .. })));
+
+        let basic = BasicAuth { username: "u".to_owned(), password: Some(Secret::new("p")), password_file: None };
+        let link = Link::new(LinkConfig { authorization: None, basic_auth: Some(basic), ..config }).await.unwrap();
+        assert_eq!(asked(&link, "/shown").await.unwrap(), "Basic dTpw ops");
+        let error = asked(&link, "/busy").await.unwrap_err();
+        let LinkError::Status { status: 429, retry_after: Some(after), detail, .. } = &error else { panic!("{error}") };
+        assert_eq!((after.as_secs(), detail.as_str()), (7, "slow down"));
+        assert!(asked(&link, "/none").await.unwrap_err().to_string().contains("check the store's url"));
+    }
+}
