@@ -108,7 +108,8 @@ mod tests {
     fn filter(matcher: &Matcher) -> String {
         let range = TimeRange { from: Timestamp::MIN, to: Timestamp::MAX };
         let query = samples("b", std::slice::from_ref(matcher), range).unwrap();
-        query.split_once("\"bits\") and ").unwrap().1.to_owned()
+        let filter = query.split_once("\"bits\") and ").unwrap().1;
+        filter.strip_suffix(')').unwrap().to_owned()
     }
 
     #[test]
