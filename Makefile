@@ -52,6 +52,14 @@ bench-ingest: ## Ingest and queries beside the real Prometheus and VictoriaMetri
 bench-query: ## Queries beside the real Prometheus and VictoriaMetrics
 	cargo bench --locked -p bellwether-collector --bench query
 
+bench-forecast: ## Score every model, beside statsforecast where installed (MANIFEST=file)
+	benches/forecast/run.sh $(MANIFEST)
+
+bench: bench-fleet
+.PHONY: bench-fleet bench-forecast
+bench-fleet: ## What ten thousand series cost: fit, new point, forecast, memory
+	cargo bench --locked -p bellwether-models --bench fleet
+
 $(DENY): scripts/tools.txt
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r scripts/tools.txt

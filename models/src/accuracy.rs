@@ -171,6 +171,7 @@ mod tests {
             mean: vec![2.0, 2.0],
             levels: vec![q(0.5), q(0.9)],
             quantiles: vec![vec![2.0, 2.0], vec![4.0, 4.0]],
+            peaks: vec![],
         };
         let mut tally = Tally::default();
         tally.add(&forecast, &[3.0, 5.0, 99.0]);

@@ -6,12 +6,18 @@ pub mod auto;
 mod clean;
 mod combine;
 mod ets;
+mod extent;
+#[cfg(test)]
+mod hardship;
 mod interval;
 mod linear;
 mod member;
 mod naive;
+#[cfg(feature = "neural")]
+pub mod neural;
 mod point;
 mod profile;
+mod reach;
 mod record;
 #[cfg(test)]
 mod reference;
@@ -20,6 +26,7 @@ mod ridge;
 pub mod seasonality;
 mod simplex;
 mod spread;
+mod theta;
 
 pub use member::{Kind, NoSuchModel};
 
@@ -89,12 +96,17 @@ pub struct Forecast {
     pub start: Timestamp,
     /// Distance between points.
     pub step: Step,
-    /// Expected value for each step.
+    /// The one value to reckon with for each step: the middle of its distribution, which errs least in absolute size.
+    /// Where the distribution is skewed this is not its arithmetic mean; the name is that of the exchange format.
     pub mean: Vec<f64>,
     /// Probabilities at which the distribution is given, ascending.
     pub levels: Vec<Quantile>,
     /// Value of each level for each step.
     pub quantiles: Vec<Vec<f64>>,
+    /// Quantiles of the greatest value from the first step up to each step, of the shape of `quantiles`: what capacity
+    /// that takes so long to change must bear. Empty where only the steps are known.
+    #[serde(default)]
+    pub peaks: Vec<Vec<f64>>,
 }
 
 impl Forecast {
@@ -113,14 +125,29 @@ impl Forecast {
     /// The path of one probability, interpolated linearly between the levels at hand and held flat beyond them.
     #[must_use]
     pub fn quantile(&self, q: Quantile) -> Vec<f64> {
+        self.between(&self.quantiles, q)
+    }
+
+    /// The value that nothing exceeds within the first `steps` steps with probability `q`; where peaks are not known, the
+    /// greatest of the steps' own quantiles, which is exceeded more often. `None` for no step or beyond the horizon.
+    #[must_use]
+    pub fn peak(&self, q: Quantile, steps: usize) -> Option<f64> {
+        if self.peaks.is_empty() {
+            let path = self.quantile(q);
+            return path.get(..steps)?.iter().copied().reduce(f64::max);
+        }
+        self.between(&self.peaks, q).get(steps.checked_sub(1)?).copied()
+    }
+
+    fn between(&self, paths: &[Vec<f64>], q: Quantile) -> Vec<f64> {
         let above = self.levels.partition_point(|l| *l < q);
-        let Some(upper) = self.quantiles.get(above) else {
-            return self.quantiles.last().unwrap_or(&self.mean).clone();
+        let Some(upper) = paths.get(above) else {
+            return paths.last().unwrap_or(&self.mean).clone();
         };
         if above == 0 || self.levels[above] == q {
             return upper.clone();
         }
-        let (below, lower) = (self.levels[above - 1], &self.quantiles[above - 1]);
+        let (below, lower) = (self.levels[above - 1], &paths[above - 1]);
         let weight = (q.0 - below.0) / (self.levels[above].0 - below.0);
         lower.iter().zip(upper).map(|(lo, hi)| lo + weight * (hi - lo)).collect()
     }
@@ -189,10 +216,28 @@ mod tests {
             mean: vec![2.0],
             levels: vec![q(0.5), q(0.9)],
             quantiles: vec![vec![2.0], vec![6.0]],
+            peaks: vec![],
         };
         assert!((forecast.quantile(q(0.7))[0] - 4.0).abs() < 1e-12);
         assert_eq!(forecast.quantile(q(0.1)), [2.0]);
         assert_eq!(forecast.quantile(q(0.99)), [6.0]);
+    }
+
+    #[test]
+    fn a_peak_is_that_of_its_span_and_without_peaks_the_greatest_quantile() {
+        let q = |p: f64| Quantile::try_from(p).expect("a probability");
+        let mut forecast = Forecast {
+            start: Timestamp::from_secs(0),
+            step: Step::from_secs(60),
+            mean: vec![2.0, 1.0],
+            levels: vec![q(0.5), q(0.9)],
+            quantiles: vec![vec![2.0, 1.0], vec![6.0, 5.0]],
+            peaks: vec![vec![2.0, 2.5], vec![6.0, 7.0]],
+        };
+        assert_eq!((forecast.peak(q(0.9), 1), forecast.peak(q(0.9), 2)), (Some(6.0), Some(7.0)));
+        assert_eq!((forecast.peak(q(0.9), 0), forecast.peak(q(0.9), 3)), (None, None));
+        forecast.peaks.clear();
+        assert_eq!(forecast.peak(q(0.9), 2), Some(6.0));
     }
 
     #[test]

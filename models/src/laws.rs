@@ -45,10 +45,14 @@ fn forecast(fitted: &impl Fitted) -> Forecast {
 fn is_sound(name: &str, history: &Window, forecast: &Forecast) {
     assert_eq!(forecast.horizon(), 9, "{name}: another horizon than asked for");
     assert_eq!(forecast.start, history.end(), "{name}: the forecast starts elsewhere than the history ends");
-    let values = || forecast.mean.iter().chain(forecast.quantiles.iter().flatten());
+    let values = || forecast.mean.iter().chain(forecast.quantiles.iter().chain(&forecast.peaks).flatten());
     assert!(values().all(|v| v.is_finite()), "{name}: not finite: {forecast:?}");
     for pair in forecast.quantiles.windows(2) {
         assert!(pair[0].iter().zip(&pair[1]).all(|(lo, hi)| lo <= hi), "{name}: quantiles cross: {forecast:?}");
+    }
+    for (peaks, path) in forecast.peaks.iter().zip(&forecast.quantiles) {
+        assert!(peaks.is_sorted(), "{name}: a longer span has a lower peak: {forecast:?}");
+        assert!(peaks.iter().zip(path).all(|(peak, q)| peak >= q), "{name}: a peak below its step: {forecast:?}");
     }
     if history.values.iter().all(|v| v.is_nan() || *v >= 0.0) {
         assert!(values().all(|v| *v >= 0.0), "{name}: negative though the history never was: {forecast:?}");

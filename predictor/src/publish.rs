@@ -80,6 +80,7 @@ mod tests {
             mean: path.clone(),
             levels: Quantile::STANDARD.to_vec(),
             quantiles: Quantile::STANDARD.iter().map(|q| path.iter().map(|v| v + q.value()).collect()).collect(),
+            peaks: vec![],
         };
         Outlook {
             workload: "checkout".to_owned(),

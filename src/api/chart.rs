@@ -163,6 +163,7 @@ mod tests {
             mean: vec![8.0, 9.0],
             levels: Quantile::STANDARD.to_vec(),
             quantiles: vec![vec![6.0, 6.0], vec![8.0, 9.0], vec![10.0, 11.0], vec![12.0, 14.0]],
+            peaks: vec![],
         };
         let svg = DemandChart { actual: &actual, foreseen: &[], forecast: Some(&forecast) }.draw().into_string();
         assert!(!svg.contains("NaN"), "{svg}");

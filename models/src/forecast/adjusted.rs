@@ -29,6 +29,23 @@ impl Seasonal {
         (Self { cycles }, rest)
     }
 
+    /// Splits as [`split`](Self::split) does, by loess: effects change from cycle to cycle, and the last cycle goes on.
+    ///
+    /// # Source
+    /// Cleveland, Cleveland, McRae and Terpenning, "STL", J. Official Statistics 6, 1990; several seasons after Bandara,
+    /// Hyndman and Bergmeir, "MSTL", 2021.
+    pub(crate) fn split_by_loess(y: &[f64], periods: &[usize]) -> (Self, Vec<f64>) {
+        let periods: Vec<usize> = periods.iter().copied().filter(|p| *p >= 2 && 2 * p <= y.len()).collect();
+        let Ok(parts) = stlrs::Mstl::fit(y, &periods) else { return Self::split(y, &periods, 1.0) };
+        let mut rest = y.to_vec();
+        let mut cycle = |(period, seasonal): (&usize, &Vec<f64>)| {
+            rest.iter_mut().zip(seasonal).for_each(|(v, s)| *v -= s);
+            Cycle { effects: seasonal[y.len() - period..].to_vec(), next: 0 }
+        };
+        let cycles = periods.iter().zip(parts.seasonal()).map(&mut cycle).collect();
+        (Self { cycles }, rest)
+    }
+
     /// The effect `ahead` steps from now; 0 is the next value.
     pub(crate) fn at(&self, ahead: usize) -> f64 {
         self.cycles.iter().map(|c| c.effects[(c.next + ahead) % c.effects.len()]).sum()
@@ -123,6 +140,16 @@ mod tests {
         (601..=y.len()).for_each(|n| adjusted.observe(&y[..n]));
         let (path, truth) = (adjusted.path(&y, 24), two_seasons(y.len() + 24));
         assert!(path.iter().zip(&truth[y.len()..]).all(|(a, b)| (a - b).abs() < 2.5), "{path:?}");
+    }
+
+    #[test]
+    fn by_loess_the_last_cycle_goes_on_as_it_became() {
+        let wave = |i: usize| (i as f64 / 24.0 * std::f64::consts::TAU).sin();
+        let y: Vec<f64> = (0..600).map(|i| 50.0 + 0.02 * i as f64 * wave(i)).collect();
+        let (seasonal, rest) = Seasonal::split_by_loess(&y, &[24]);
+        let swing = (0..24).map(|k| seasonal.at(k)).fold(0.0, f64::max);
+        assert!((9.0..13.0).contains(&swing), "{swing}: the mean of all cycles would be 6");
+        assert_eq!(rest.len(), y.len());
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl Arima {
         Self::at_end(search::best(y), y)
     }
 
+    /// The model with the same orders and new coefficients.
+    pub(crate) fn refit(&self, y: &[f64]) -> Self {
+        Self::at_end(search::again(y, &self.coefficients), y)
+    }
+
     /// The model with known coefficients at the end of `y`.
     pub(crate) fn at_end(coefficients: Coefficients, y: &[f64]) -> Self {
         let (p, q) = (coefficients.ar.len(), coefficients.ma.len());

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::clean::{Fence, fill};
 use super::combine::Losses;
+use super::extent::{self, Extents};
 use super::interval::Errors;
 use super::member::{Kind, Member, Role};
 use super::point::Path;
+use super::reach::Reach;
 use super::record::{Issued, Record};
 use super::spread::Spread;
 use super::{FitError, Fitted, Forecast, Forecaster, Horizon, Quantile, seasonality};
@@ -24,7 +26,7 @@ const MOST_GAPS: f64 = 0.5;
 /// Most points replayed when fitting.
 const MOST_REPLAYED: usize = 576;
 /// Errors kept of each step ahead.
-const ERRORS_KEPT: usize = 1000;
+const ERRORS_KEPT: usize = 600;
 /// What remains of an error's weight a step later: half is gone after 300.
 const MEMORY: f64 = 0.9977;
 /// Greatest magnitude that can be squared and summed safely.
@@ -52,7 +54,7 @@ impl Combination {
     /// fraction of a second.
     #[must_use]
     pub fn thorough(horizon: Horizon) -> Self {
-        Self { kinds: Kind::ALL.to_vec(), ..Self::new(horizon) }
+        Self { kinds: Kind::THOROUGH.to_vec(), ..Self::new(horizon) }
     }
 
     /// Only the methods that are fitted in a few passes over the history, for where the processor is dear.
@@ -143,7 +145,7 @@ pub struct Live {
     horizon: usize,
     next: Timestamp,
     step: Step,
-    /// Newest values, gaps filled; at least `keep`, at most twice as many.
+    /// Newest values, gaps filled; at least `keep`, at most a quarter more.
     past: Vec<f64>,
     keep: usize,
     fence: Fence,
@@ -160,6 +162,8 @@ pub struct Live {
     weights: Vec<Vec<f64>>,
     spread: Spread,
     errors: Errors,
+    extents: Extents,
+    reach: Reach,
     issued: std::collections::VecDeque<Issued>,
     scores: Vec<ModelScore>,
 }
@@ -196,6 +200,8 @@ impl Live {
             bands: bands(horizon),
             spread: Spread::new(mean_size(values), periods.first().copied().unwrap_or(1)),
             errors: Errors::new(horizon, ERRORS_KEPT),
+            extents: Extents::new(&quarters(horizon)),
+            reach: Reach::default(),
             issued: std::collections::VecDeque::new(),
             scores: Vec::new(),
             periods,
@@ -233,6 +239,8 @@ impl Live {
         for value in values {
             self.learn(*value, Some(&mut record));
         }
+        self.errors.sort();
+        self.extents.sort();
         let names = self.roles.iter().map(|role| role.label(&self.periods)).collect();
         self.scores = record.scores(names, &self.past, self.periods.first().copied().unwrap_or(1));
     }
@@ -240,7 +248,7 @@ impl Live {
     /// Fits the members anew on all of `values`; those that now fail stay as they are.
     fn refit(&mut self, values: &[f64]) {
         for (role, member) in self.roles.iter().zip(&mut self.members) {
-            if let Some(fresh) = role.fit(values, &self.periods, self.horizon) {
+            if let Some(fresh) = role.refit(member, values, &self.periods, self.horizon) {
                 *member = fresh;
             }
         }
@@ -251,8 +259,17 @@ impl Live {
     /// Compares what was said of `value` with it, then lets every member learn it.
     fn learn(&mut self, value: f64, mut record: Option<&mut Record>) {
         let seen = self.fence.admit(value);
+        if record.is_none() {
+            self.learn_reach(value);
+        }
         for (age, issued) in self.issued.iter().rev().enumerate() {
-            self.errors.push(age, (value - issued.combined[age]) / issued.widths[age]);
+            let error = (value - issued.combined[age]) / issued.widths[age];
+            match record {
+                Some(_) => self.errors.push_unsorted(age, error),
+                None => self.errors.push(age, error),
+            }
+            let since = &self.past[self.past.len().saturating_sub(age)..];
+            self.extents.learn(issued, since.iter().copied().chain([value]), record.is_some());
             if let Some(probe) = self.probes.iter().position(|p| *p == age) {
                 let errors: Vec<f64> = issued.members[probe].iter().map(|expected| seen - expected).collect();
                 let band = band(&self.bands, age);
@@ -267,11 +284,23 @@ impl Live {
         self.advance(seen);
     }
 
+    /// Looks which of the bounds that stood for this moment `value` lies beyond.
+    fn learn_reach(&mut self, value: f64) {
+        let beyond = |issued: (usize, &Issued)| {
+            let (age, Issued { low, high, .. }) = issued;
+            Some((f64::from(u8::from(value < *low.get(age)?)), f64::from(u8::from(value > *high.get(age)?))))
+        };
+        let beyond: Vec<(f64, f64)> = self.issued.iter().rev().enumerate().filter_map(beyond).collect();
+        if !beyond.is_empty() {
+            self.reach.learn((extent::mean(beyond.iter().map(|b| b.0)), extent::mean(beyond.iter().map(|b| b.1))));
+        }
+    }
+
     /// Moves one step on, with `seen` as the newest value.
     fn advance(&mut self, seen: f64) {
         (self.least, self.greatest) = (self.least.min(seen), self.greatest.max(seen));
         self.past.push(seen);
-        if self.past.len() >= 2 * self.keep.max(1) {
+        if self.past.len() > self.keep + self.keep / 4 {
             self.past.drain(..self.past.len() - self.keep);
             self.measure_range();
         }
@@ -286,10 +315,56 @@ impl Live {
         let combined = self.combined(&paths);
         let members = self.probes.iter().map(|p| paths.iter().map(|path| path[*p]).collect()).collect();
         let widths = self.spread.widths(&combined);
-        self.issued.push_back(Issued { members, combined, widths });
+        let (low, high) = self.bounds(&combined, &widths);
+        self.issued.push_back(Issued { members, combined, widths, low, high });
         if self.issued.len() > self.horizon {
             self.issued.pop_front();
         }
+    }
+
+    /// The bounds whose promise is watched.
+    fn bounds(&self, centre: &[f64], widths: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let levels = [Quantile::STANDARD[0], Quantile::STANDARD[3]];
+        let at = |(k, (centre, width)): (usize, (&f64, &f64))| {
+            let reached = self.reached(k, &levels);
+            (centre + width * reached[0], centre + width * reached[1])
+        };
+        if self.errors.is_empty() { Default::default() } else { centre.iter().zip(widths).enumerate().map(at).unzip() }
+    }
+
+    /// Quantiles of the greatest value so far, for each of `levels` and each step; never below those of the step itself
+    /// (`by_level`) or of a shorter span.
+    fn peaks(&self, centre: &[f64], widths: &[f64], levels: &[Quantile], by_level: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let mut peaks = vec![Vec::with_capacity(centre.len()); levels.len()];
+        let (mut highest, mut width) = (f64::NEG_INFINITY, 0.0);
+        for (k, (value, here)) in centre.iter().zip(widths).enumerate() {
+            (highest, width) = (highest.max(*value), width + here);
+            let offsets = self.extents.of_greatest(k + 1, levels);
+            for ((peak, offset), path) in peaks.iter_mut().zip(offsets).zip(by_level) {
+                let here = self.bounded(highest + self.reach.stretch(offset) * width / (k + 1) as f64);
+                peak.push(here.max(path[k]).max(peak.last().copied().unwrap_or(f64::NEG_INFINITY)));
+            }
+        }
+        peaks
+    }
+
+    /// Quantiles at `levels` (ascending) of the mean over the first `span` steps; times `span` they are those of the sum.
+    #[must_use]
+    pub fn mean_over(&self, span: Horizon, levels: &[Quantile]) -> Vec<f64> {
+        let steps = span.steps();
+        let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, steps)).collect();
+        let centre = self.combined(&paths);
+        let width = extent::mean(self.spread.widths(&centre).into_iter());
+        let centre = extent::mean(centre.into_iter());
+        let offsets = self.extents.of_mean(steps, levels).into_iter();
+        offsets.map(|offset| self.bounded(centre + self.reach.stretch(offset) * width)).collect()
+    }
+
+    /// Distances of `levels` from the expected value of step `k`, in widths.
+    fn reached(&self, k: usize, levels: &[Quantile]) -> Vec<f64> {
+        let middle = self.errors.middle(k);
+        let offsets = self.errors.offsets(k, levels);
+        offsets.into_iter().map(|offset| middle + self.reach.stretch(offset - middle)).collect()
     }
 
     /// The weighted mean of the members' paths, within reach of what was seen.
@@ -330,6 +405,13 @@ fn band(ends: &[usize], step: usize) -> usize {
     ends.iter().position(|end| step < *end).unwrap_or(ends.len() - 1)
 }
 
+/// The last steps of a quarter of the horizon, of the half, of three quarters and of the whole.
+fn quarters(horizon: usize) -> Vec<usize> {
+    let mut ends: Vec<usize> = (1..=4).map(|i| (i * horizon).div_ceil(4) - 1).collect();
+    ends.dedup();
+    ends
+}
+
 /// At most twelve steps, evenly spread over the horizon, the last among them.
 fn probes(horizon: usize) -> Vec<usize> {
     let count = horizon.min(12);
@@ -340,17 +422,21 @@ impl Fitted for Live {
     fn forecast(&self, horizon: Horizon, quantiles: &[Quantile]) -> Forecast {
         let steps = horizon.steps();
         let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, steps)).collect();
-        let mean = self.combined(&paths);
+        let expected = self.combined(&paths);
+        let mut mean = Vec::with_capacity(steps);
         let mut by_level = vec![Vec::with_capacity(steps); quantiles.len()];
-        let widths = self.spread.widths(&mean);
-        for (k, centre) in mean.iter().enumerate() {
-            let offsets = self.errors.offsets(k, quantiles);
+        let widths = self.spread.widths(&expected);
+        for (k, centre) in expected.iter().enumerate() {
+            mean.push(self.bounded(centre + self.errors.middle(k) * widths[k]));
+            let offsets = self.reached(k, quantiles);
             by_level
                 .iter_mut()
                 .zip(offsets)
                 .for_each(|(path, offset)| path.push(self.bounded(centre + offset * widths[k])));
         }
-        Forecast { start: self.next, step: self.step, mean, levels: quantiles.to_vec(), quantiles: by_level }
+        let peaks = self.peaks(&expected, &widths, quantiles, &by_level);
+        let levels = quantiles.to_vec();
+        Forecast { start: self.next, step: self.step, mean, levels, quantiles: by_level, peaks }
     }
 
     /// Infinities and values too great to reckon with count as gaps.

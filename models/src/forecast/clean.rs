@@ -18,15 +18,15 @@ impl Fence {
     /// Beyond the 0.5 % and 99.5 % quantiles by three times their distance; both lie at least one rank inside, so that a
     /// lone value never widens its own fence. `values` are finite.
     pub(crate) fn around(values: &[f64]) -> Self {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let n = sorted.len();
+        let n = values.len();
         let open = Self { low: f64::MIN, high: f64::MAX, run: 0 };
         if n < 4 {
             return open;
         }
         let inside = (n / 200).max(1);
-        let (low, high) = (sorted[inside], sorted[n - 1 - inside]);
+        let mut values = values.to_vec();
+        let low = *values.select_nth_unstable_by(inside, f64::total_cmp).1;
+        let high = *values.select_nth_unstable_by(n - 1 - inside, f64::total_cmp).1;
         if high <= low {
             return open;
         }

@@ -38,11 +38,21 @@ impl Ets {
         if damped.0 < simple.0 { damped.1 } else { simple.1 }
     }
 
+    /// Simple exponential smoothing.
+    pub(crate) fn simple(y: &[f64]) -> Self {
+        Self::fitted(y, false).1
+    }
+
+    /// Weight of a new error in the level.
+    pub(crate) fn alpha(&self) -> f64 {
+        self.parameters.alpha
+    }
+
     /// The AICc of the best parameters of one form, and the model at the end of `y`.
     fn fitted(y: &[f64], trend: bool) -> (f64, Self) {
         let loss = |x: &[f64]| Self::at_start(y, bounded(x)).run(y).max(f64::MIN_POSITIVE).ln();
         let start: &[f64] = if trend { &[0.0, -2.0, 1.0] } else { &[0.0] };
-        let best = simplex::minimise(start, 1.0, 40 * start.len(), loss);
+        let best = simplex::minimise(start, 1.0, (40 * start.len(), 1e-5), loss);
         let mut model = Self::at_start(y, bounded(&best));
         let squares = model.run(y).max(f64::MIN_POSITIVE);
         let (n, k) = (y.len() as f64, if trend { 6.0 } else { 3.0 });

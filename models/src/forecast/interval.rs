@@ -20,39 +20,97 @@ const MOST_STRETCH: f64 = 0.02;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Errors {
     capacity: usize,
-    steps: Vec<VecDeque<f32>>,
+    steps: Vec<Newest>,
+}
+
+/// Errors in order of time and in order of size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "VecDeque<f32>", into = "VecDeque<f32>")]
+struct Newest {
+    by_time: VecDeque<f32>,
+    by_size: Vec<f32>,
+}
+
+impl From<VecDeque<f32>> for Newest {
+    fn from(by_time: VecDeque<f32>) -> Self {
+        let mut by_size: Vec<f32> = by_time.iter().copied().collect();
+        by_size.sort_unstable_by(f32::total_cmp);
+        Self { by_time, by_size }
+    }
+}
+
+impl From<Newest> for VecDeque<f32> {
+    fn from(newest: Newest) -> Self {
+        newest.by_time
+    }
+}
+
+impl Newest {
+    /// Takes in an error without its place in the order of size.
+    fn push_unsorted(&mut self, error: f32, capacity: usize) {
+        if self.by_time.len() >= capacity {
+            self.by_time.pop_front();
+        }
+        self.by_time.push_back(error);
+    }
+
+    fn push(&mut self, error: f32, capacity: usize) {
+        if self.by_time.len() >= capacity {
+            let oldest = self.by_time.pop_front();
+            let place = oldest.and_then(|oldest| self.by_size.binary_search_by(|e| e.total_cmp(&oldest)).ok());
+            place.map(|place| self.by_size.remove(place));
+        }
+        self.by_time.push_back(error);
+        let place = self.by_size.partition_point(|e| e.total_cmp(&error).is_lt());
+        self.by_size.insert(place, error);
+    }
 }
 
 impl Errors {
     /// Room for `capacity` errors of each of `horizon` steps.
     pub(crate) fn new(horizon: usize, capacity: usize) -> Self {
-        Self { capacity, steps: vec![VecDeque::new(); horizon] }
+        Self { capacity, steps: vec![Newest::default(); horizon] }
     }
 
     /// Takes in the error (observed less expected) of step `step` (0 is the first).
     pub(crate) fn push(&mut self, step: usize, error: f64) {
-        if let Some(ring) = self.steps.get_mut(step).filter(|_| error.is_finite()) {
-            if ring.len() == self.capacity {
-                ring.pop_front();
-            }
-            ring.push_back(error as f32);
+        if let Some(newest) = self.steps.get_mut(step).filter(|_| error.is_finite()) {
+            newest.push(error as f32, self.capacity);
         }
+    }
+
+    /// Takes in an error that is not seen until [`sort`](Self::sort): for many at once.
+    pub(crate) fn push_unsorted(&mut self, step: usize, error: f64) {
+        if let Some(newest) = self.steps.get_mut(step).filter(|_| error.is_finite()) {
+            newest.push_unsorted(error as f32, self.capacity);
+        }
+    }
+
+    /// Whether no error is seen yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.iter().all(|newest| newest.by_size.is_empty())
+    }
+
+    /// Makes all errors seen.
+    pub(crate) fn sort(&mut self) {
+        self.steps.iter_mut().for_each(|newest| *newest = Newest::from(std::mem::take(&mut newest.by_time)));
+    }
+
+    /// What to add to the expected value of step `step` to reach the middle of its distribution.
+    pub(crate) fn middle(&self, step: usize) -> f64 {
+        self.known(step).map_or(0.0, |(errors, steps, widen)| widen * middle(errors, steps))
     }
 
     /// What to add to the expected value of step `step` to reach each of `levels` (ascending). A step without errors of
     /// its own takes those of the nearest earlier one, widened with the square root of the distance; without any errors
     /// there is no width.
     pub(crate) fn offsets(&self, step: usize, levels: &[Quantile]) -> Vec<f64> {
-        let known = self.steps.iter().take(step + 1).rposition(|ring| !ring.is_empty());
-        let Some(known) = known else { return vec![0.0; levels.len()] };
-        let widen = ((step + 1) as f64 / (known + 1) as f64).sqrt();
-        let mut errors: Vec<f32> = self.steps[known].iter().copied().collect();
-        errors.sort_unstable_by(f32::total_cmp);
-        let shift = conformal(&errors, 0.5) * doubt(errors.len(), known + 1);
+        let Some((errors, steps, widen)) = self.known(step) else { return vec![0.0; levels.len()] };
+        let shift = conformal(errors, 0.5) * doubt(errors.len(), steps);
         let at = |level: &Quantile| {
             let p = level.value();
             let share = 1.0 - (2.0 * p - 1.0).abs();
-            widen * (conformal(&errors, stretched(p, errors.len(), known + 1)) - share * shift)
+            widen * (conformal(errors, stretched(p, errors.len(), steps)) - share * shift)
         };
         let rising = |highest: &mut f64, offset: f64| {
             *highest = highest.max(offset);
@@ -60,6 +118,18 @@ impl Errors {
         };
         levels.iter().map(at).scan(f64::NEG_INFINITY, rising).collect()
     }
+
+    /// The errors that speak for `step`, by size; the step they are of, counted from one; and how much to widen them.
+    fn known(&self, step: usize) -> Option<(&[f32], usize, f64)> {
+        let known = self.steps.iter().take(step + 1).rposition(|newest| !newest.by_size.is_empty())?;
+        let widen = ((step + 1) as f64 / (known + 1) as f64).sqrt();
+        Some((&self.steps[known].by_size, known + 1, widen))
+    }
+}
+
+/// The median of errors of a path `steps` long, as far as it is believed.
+fn middle(errors: &[f32], steps: usize) -> f64 {
+    conformal(errors, 0.5) * (1.0 - doubt(errors.len(), steps))
 }
 
 /// Share of the errors' middle that is taken for chance and left out, at the median whole, further out less: errors of a path `steps` long overlap, so that only one in

@@ -9,10 +9,13 @@ use super::adjusted::{Adjusted, Seasonal};
 use super::arima::Arima;
 use super::ets::Ets;
 use super::naive::{LastPeriod, LastValue};
+#[cfg(feature = "neural")]
+use super::neural::Lstm;
 use super::point::Path;
 use super::profile::Profile;
 use super::regression::Regression;
 use super::ridge::Ridge;
+use super::theta::Theta;
 
 /// Share of its weight that a cycle keeps when the next one comes.
 const CYCLE_MEMORY: f64 = 1.25;
@@ -33,23 +36,51 @@ pub enum Kind {
     Profile,
     /// Seasonal adjustment, then exponential smoothing.
     Ets,
+    /// Seasonal adjustment by loess, then exponential smoothing.
+    Mstl,
+    /// Seasonal adjustment, then the Theta method.
+    Theta,
     /// Seasonal adjustment, then ARIMA with an automatic order.
     Arima,
     /// Direct ridge regression on recent and seasonal lags.
     Ridge,
     /// Regression of each step on the usual course and the recent past.
     Regression,
+    /// A recurrent network trained on other series.
+    Lstm,
 }
 
 impl Kind {
     /// All methods.
-    pub const ALL: [Self; 7] =
-        [Self::Naive, Self::SeasonalNaive, Self::Profile, Self::Ets, Self::Arima, Self::Ridge, Self::Regression];
+    pub const ALL: [Self; 10] = [
+        Self::Naive,
+        Self::SeasonalNaive,
+        Self::Profile,
+        Self::Ets,
+        Self::Mstl,
+        Self::Theta,
+        Self::Arima,
+        Self::Ridge,
+        Self::Regression,
+        Self::Lstm,
+    ];
 
     /// Those the combination takes in unless told otherwise. ARIMA is left out: it costs ten times the others together
     /// and the combination is no better for it.
-    pub const COMBINED: [Self; 6] =
-        [Self::Naive, Self::SeasonalNaive, Self::Profile, Self::Ets, Self::Ridge, Self::Regression];
+    pub const COMBINED: [Self; 7] =
+        [Self::Naive, Self::SeasonalNaive, Self::Profile, Self::Ets, Self::Ridge, Self::Regression, Self::Lstm];
+
+    /// Those of the combination, and ARIMA.
+    pub const THOROUGH: [Self; 8] = [
+        Self::Naive,
+        Self::SeasonalNaive,
+        Self::Profile,
+        Self::Ets,
+        Self::Ridge,
+        Self::Regression,
+        Self::Lstm,
+        Self::Arima,
+    ];
 
     /// Those that cost next to nothing.
     pub const LIGHT: [Self; 4] = [Self::Naive, Self::SeasonalNaive, Self::Profile, Self::Ets];
@@ -62,9 +93,12 @@ impl Kind {
             Self::SeasonalNaive => "seasonal_naive",
             Self::Profile => "profile",
             Self::Ets => "ets",
+            Self::Mstl => "mstl",
+            Self::Theta => "theta",
             Self::Arima => "arima",
             Self::Ridge => "ridge",
             Self::Regression => "regression",
+            Self::Lstm => "lstm",
         }
     }
 }
@@ -77,7 +111,9 @@ impl fmt::Display for Kind {
 
 /// The reason why a text names no method.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no model; there are naive, seasonal_naive, profile, ets, arima, ridge and regression")]
+#[error(
+    "{0:?} is no model; there are naive, seasonal_naive, profile, ets, mstl, theta, arima, ridge, regression and lstm"
+)]
 pub struct NoSuchModel(pub String);
 
 impl FromStr for Kind {
@@ -124,10 +160,31 @@ impl Role {
             Kind::SeasonalNaive => Member::SeasonalNaive(LastPeriod { period: period? }),
             Kind::Profile => Member::Profile(Profile::fit(y, period?, horizon)?),
             Kind::Ets => Member::Ets(adjusted(y, periods, |rest| Ets::fit(newest(rest, ETS_VALUES)))),
+            Kind::Mstl => {
+                let (seasonal, rest) = Seasonal::split_by_loess(y, periods);
+                Member::Ets(Adjusted { seasonal, model: Ets::fit(newest(&rest, ETS_VALUES)) })
+            }
+            Kind::Theta => Member::Theta(adjusted(y, periods, |rest| Theta::fit(newest(rest, ETS_VALUES)))),
             Kind::Arima => Member::Arima(adjusted(y, periods, |rest| Arima::fit(newest(rest, ARIMA_VALUES)))),
             Kind::Regression => Member::Regression(Regression::fit(y, periods, horizon)?),
             Kind::Ridge => Member::Ridge(Ridge::fit(y, periods, horizon)?),
+            #[cfg(feature = "neural")]
+            Kind::Lstm => Member::Lstm(Lstm::fit(y, periods)?),
+            #[cfg(not(feature = "neural"))]
+            Kind::Lstm => return None,
         })
+    }
+}
+
+impl Role {
+    /// As [`fit`](Self::fit), with what was found out on an older part of the same history and need not be sought anew.
+    pub(crate) fn refit(&self, old: &Member, y: &[f64], periods: &[usize], horizon: usize) -> Option<Member> {
+        match old {
+            Member::Arima(old) => {
+                Some(Member::Arima(adjusted(y, periods, |rest| old.model.refit(newest(rest, ARIMA_VALUES)))))
+            }
+            _ => self.fit(y, periods, horizon),
+        }
     }
 }
 
@@ -148,9 +205,12 @@ pub(crate) enum Member {
     SeasonalNaive(LastPeriod),
     Profile(Profile),
     Ets(Adjusted<Ets>),
+    Theta(Adjusted<Theta>),
     Arima(Adjusted<Arima>),
     Ridge(Ridge),
     Regression(Regression),
+    #[cfg(feature = "neural")]
+    Lstm(Lstm),
 }
 
 impl Member {
@@ -160,9 +220,12 @@ impl Member {
             Self::SeasonalNaive(model) => model,
             Self::Profile(model) => model,
             Self::Ets(model) => model,
+            Self::Theta(model) => model,
             Self::Arima(model) => model,
             Self::Ridge(model) => model,
             Self::Regression(model) => model,
+            #[cfg(feature = "neural")]
+            Self::Lstm(model) => model,
         }
     }
 }
@@ -178,9 +241,12 @@ impl Path for Member {
             Self::SeasonalNaive(model) => model.observe(past),
             Self::Profile(model) => model.observe(past),
             Self::Ets(model) => model.observe(past),
+            Self::Theta(model) => model.observe(past),
             Self::Arima(model) => model.observe(past),
             Self::Ridge(model) => model.observe(past),
             Self::Regression(model) => model.observe(past),
+            #[cfg(feature = "neural")]
+            Self::Lstm(model) => model.observe(past),
         }
     }
 }

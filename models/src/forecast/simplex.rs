@@ -1,11 +1,16 @@
 //! Minimising a smooth function of a few parameters without derivatives.
 
-/// The point with the least value of `f` found from `start` within `evaluations` calls, by the simplex method with the
-/// standard coefficients. Deterministic; a NaN counts as infinitely bad.
+/// The point with the least value of `f` found from `start` within `evaluations` calls, or until all corners agree to
+/// the relative `tolerance`, by the simplex method with the standard coefficients. Deterministic; a NaN counts as infinitely bad.
 ///
 /// # Source
 /// Nelder and Mead, "A simplex method for function minimization", Computer Journal 7, 1965.
-pub(crate) fn minimise(start: &[f64], size: f64, evaluations: usize, mut f: impl FnMut(&[f64]) -> f64) -> Vec<f64> {
+pub(crate) fn minimise(
+    start: &[f64],
+    size: f64,
+    (evaluations, tolerance): (usize, f64),
+    mut f: impl FnMut(&[f64]) -> f64,
+) -> Vec<f64> {
     let mut value = |x: &[f64]| Some(f(x)).filter(|v| !v.is_nan()).unwrap_or(f64::INFINITY);
     let mut corners: Vec<(f64, Vec<f64>)> = vec![(value(start), start.to_vec())];
     for i in 0..start.len() {
@@ -17,7 +22,7 @@ pub(crate) fn minimise(start: &[f64], size: f64, evaluations: usize, mut f: impl
     while calls < evaluations {
         corners.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (best, worst) = (corners[0].0, corners[start.len()].0);
-        if (worst - best).abs() <= 1e-10 * (best.abs() + 1e-300) {
+        if (worst - best).abs() <= tolerance * (best.abs() + 1e-300) {
             break;
         }
         calls += improve(&mut corners, &mut value);
@@ -66,12 +71,12 @@ mod tests {
     #[test]
     fn the_bottom_of_rosenbrocks_valley_is_found() {
         let valley = |x: &[f64]| (1.0 - x[0]).powi(2) + 100.0 * (x[1] - x[0] * x[0]).powi(2);
-        let found = minimise(&[-1.2, 1.0], 0.5, 400, valley);
+        let found = minimise(&[-1.2, 1.0], 0.5, (400, 1e-10), valley);
         assert!((found[0] - 1.0).abs() < 1e-3 && (found[1] - 1.0).abs() < 1e-3, "{found:?}");
     }
 
     #[test]
     fn a_function_that_is_nowhere_defined_returns_the_start() {
-        assert_eq!(minimise(&[3.0], 1.0, 50, |_| f64::NAN), [3.0]);
+        assert_eq!(minimise(&[3.0], 1.0, (50, 1e-10), |_| f64::NAN), [3.0]);
     }
 }

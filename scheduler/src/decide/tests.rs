@@ -32,6 +32,7 @@ fn foresee(now: Timestamp, path: &[f64]) -> Foresight {
         mean: path.to_vec(),
         levels: bellwether_models::forecast::Quantile::STANDARD.to_vec(),
         quantiles: vec![path.to_vec(); 4],
+        peaks: vec![],
     };
     Foresight::Forecast { forecast, model: "theta".to_owned(), scores: Vec::new() }
 }
@@ -135,6 +136,7 @@ fn a_rarer_quantile_than_the_forecast_holds_is_found_in_its_tail() {
             mean: vec![40.0; 10],
             levels: bellwether_models::forecast::Quantile::STANDARD.to_vec(),
             quantiles: [20.0, 40.0, 60.0, 70.0].map(|v| vec![v; 10]).to_vec(), // ten more for each halving of the tail
+            peaks: vec![],
         },
         model: "theta".to_owned(),
         scores: Vec::new(),
@@ -165,6 +167,7 @@ fn the_cost_ratio_decides_how_much_of_the_doubt_is_covered() {
             mean: vec![40.0; 10],
             levels: bellwether_models::forecast::Quantile::STANDARD.to_vec(),
             quantiles: [20.0, 40.0, 80.0, 90.0].map(|v| vec![v; 10]).to_vec(),
+            peaks: vec![],
         },
         model: "theta".to_owned(),
         scores: Vec::new(),

@@ -34,6 +34,7 @@ fn snapshot(now: Timestamp, loads: &[Option<(f64, f64)>]) -> Snapshot {
                 mean: vec![coming; 5],
                 levels: vec![Quantile::STANDARD[2]],
                 quantiles: vec![vec![coming; 5]],
+                peaks: vec![],
             },
             model: "theta".to_owned(),
             scores: Vec::new(),

@@ -1,7 +1,5 @@
 //! The exact Gaussian likelihood of an ARMA process by the Kalman filter.
 
-use ndarray::{Array1, Array2};
-
 use super::dot;
 
 /// What the filter found: `Σ v²/F` and `Σ ln F` for innovations `v` of variance `σ²F`.
@@ -35,10 +33,11 @@ impl Innovations {
 /// doubling, Anderson and Moore, "Optimal Filtering", 1979, §6.7.
 pub(crate) fn innovations(ar: &[f64], ma: &[f64], w: &[f64]) -> Innovations {
     let mut filter = Filter::stationary(ar, ma);
+    let whole_from = w.iter().rposition(|v| !v.is_finite()).map_or(0, |gap| gap + 1);
     let mut found = Innovations { count: 0.0, squares: 0.0, log_variances: 0.0 };
     for (t, value) in w.iter().enumerate() {
-        if filter.settled && w[t..].iter().all(|v| v.is_finite()) {
-            settled(&filter, ar, ma, &w[t..], &mut found);
+        if filter.settled && t >= whole_from {
+            settled(&filter, &w[t..], &mut found);
             break;
         }
         if let Some((error, variance)) = filter.step(*value) {
@@ -51,16 +50,13 @@ pub(crate) fn innovations(ar: &[f64], ma: &[f64], w: &[f64]) -> Innovations {
 }
 
 /// The rest of the sums with the filter's gain at its limit, where the recursion is that of the ARMA itself.
-fn settled(filter: &Filter, ar: &[f64], ma: &[f64], w: &[f64], found: &mut Innovations) {
-    let mut state = filter.state.to_vec();
-    let r = state.len();
-    let at = |c: &[f64], i: usize| c.get(i).copied().unwrap_or(0.0);
-    let gain: Vec<f64> = (0..r).map(|i| at(ar, i) + at(ma, i)).collect();
-    let phi: Vec<f64> = (0..r).map(|i| at(ar, i)).collect();
+fn settled(filter: &Filter, w: &[f64], found: &mut Innovations) {
+    let (phi, mut state) = (&filter.phi, filter.state);
+    let gain: [f64; MOST] = std::array::from_fn(|i| phi[i] + filter.loading.get(i + 1).copied().unwrap_or(0.0));
     for value in w {
-        let error = value - state[0];
         let predicted = state[0];
-        for i in 0..r {
+        let error = value - predicted;
+        for i in 0..MOST {
             state[i] = phi[i] * predicted + state.get(i + 1).copied().unwrap_or(0.0) + gain[i] * error;
         }
         found.squares += error * error;
@@ -68,55 +64,77 @@ fn settled(filter: &Filter, ar: &[f64], ma: &[f64], w: &[f64], found: &mut Innov
     found.count += w.len() as f64;
 }
 
-/// The state-space form: a companion transition `T` and a disturbance loading `(1, θ₁, …)`.
+/// Greatest dimension of the state: one more than the greatest order.
+const MOST: usize = super::search::MAX_ORDER + 1;
+
+type Square = [[f64; MOST]; MOST];
+
+/// The state-space form: a companion transition with the autoregression in its first column, and a disturbance loading
+/// `(1, θ₁, …)`; unused places are zero, which changes nothing. Plain arrays, since the search runs it thousands of times.
 struct Filter {
-    transition: Array2<f64>,
-    noise: Array2<f64>,
-    state: Array1<f64>,
-    variance: Array2<f64>,
+    phi: [f64; MOST],
+    loading: [f64; MOST],
+    state: [f64; MOST],
+    variance: Square,
     settled: bool,
 }
 
 impl Filter {
     fn stationary(ar: &[f64], ma: &[f64]) -> Self {
-        let r = ar.len().max(ma.len() + 1);
-        let mut transition = Array2::zeros((r, r));
-        ar.iter().enumerate().for_each(|(i, phi)| transition[[i, 0]] = *phi);
-        (1..r).for_each(|i| transition[[i - 1, i]] = 1.0);
-        let loading =
-            Array1::from_iter((0..r).map(|i| if i == 0 { 1.0 } else { ma.get(i - 1).copied().unwrap_or(0.0) }));
-        let noise = Array2::from_shape_fn((r, r), |(i, j)| loading[i] * loading[j]);
-        let variance = stationary_variance(&transition, &noise);
-        Self { transition, noise, state: Array1::zeros(r), variance, settled: false }
+        let (mut phi, mut loading) = ([0.0; MOST], [0.0; MOST]);
+        phi.iter_mut().zip(ar).for_each(|(cell, c)| *cell = *c);
+        loading[0] = 1.0;
+        loading[1..].iter_mut().zip(ma).for_each(|(cell, c)| *cell = *c);
+        let variance = stationary_variance(&phi, &loading);
+        Self { phi, loading, state: [0.0; MOST], variance, settled: false }
     }
 
     /// Predicts, compares and learns: the innovation and its variance, or `None` at a gap.
     fn step(&mut self, value: f64) -> Option<(f64, f64)> {
-        let scale = self.variance[[0, 0]];
+        let scale = self.variance[0][0];
         let seen = value.is_finite().then_some((value - self.state[0], scale));
         if let Some((error, _)) = seen {
-            let column = self.variance.column(0).to_owned();
-            self.state.scaled_add(error / scale, &column);
-            let r = column.len();
-            let shrink = Array2::from_shape_fn((r, r), |(i, j)| column[i] * column[j] / scale);
-            self.variance -= &shrink;
+            let column = self.variance[0];
+            for i in 0..MOST {
+                self.state[i] += error / scale * column[i];
+                (0..MOST).for_each(|j| self.variance[i][j] -= column[i] * column[j] / scale);
+            }
         }
-        self.state = self.transition.dot(&self.state);
-        self.variance = self.transition.dot(&self.variance).dot(&self.transition.t()) + &self.noise;
-        let excess = (&self.variance - &self.noise).iter().map(|v| v.abs()).fold(0.0, f64::max);
+        let head = self.state[0];
+        (0..MOST).for_each(|i| self.state[i] = self.phi[i] * head + self.state.get(i + 1).copied().unwrap_or(0.0));
+        let moved = self.moved();
+        let excess = moved.iter().flatten().map(|v| v.abs()).fold(0.0, f64::max);
         self.settled = seen.is_some() && excess < 1e-9;
+        self.variance = from_places(|i, j| moved[i][j] + self.loading[i] * self.loading[j]);
         seen
+    }
+
+    /// The variance of the state a step later, without the new disturbance.
+    fn moved(&self) -> Square {
+        let (phi, p) = (&self.phi, &self.variance);
+        let at = |i: usize, j: usize| p.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0.0);
+        from_places(|i, j| phi[i] * phi[j] * p[0][0] + phi[i] * at(0, j + 1) + phi[j] * at(i + 1, 0) + at(i + 1, j + 1))
     }
 }
 
+fn from_places(value: impl Fn(usize, usize) -> f64) -> Square {
+    std::array::from_fn(|i| std::array::from_fn(|j| value(i, j)))
+}
+
+fn product(a: &Square, b: &Square) -> Square {
+    from_places(|i, j| (0..MOST).map(|k| a[i][k] * b[k][j]).sum())
+}
+
 /// Solves `P = T P Tᵗ + R` by doubling; the transition is stationary.
-fn stationary_variance(transition: &Array2<f64>, noise: &Array2<f64>) -> Array2<f64> {
-    let (mut power, mut sum) = (transition.clone(), noise.clone());
+fn stationary_variance(phi: &[f64; MOST], loading: &[f64; MOST]) -> Square {
+    let mut power = from_places(|i, j| if j == 0 { phi[i] } else { f64::from(u8::from(j == i + 1)) });
+    let mut sum = from_places(|i, j| loading[i] * loading[j]);
     for _ in 0..40 {
-        let added = power.dot(&sum).dot(&power.t());
-        let small = added.iter().zip(&sum).all(|(a, s)| a.abs() <= 1e-14 * s.abs());
-        sum = sum + added;
-        power = power.dot(&power);
+        let half = product(&power, &sum);
+        let added = from_places(|i, j| (0..MOST).map(|k| half[i][k] * power[j][k]).sum());
+        let small = added.iter().flatten().zip(sum.iter().flatten()).all(|(a, s)| a.abs() <= 1e-14 * s.abs());
+        sum = from_places(|i, j| sum[i][j] + added[i][j]);
+        power = product(&power, &power);
         if small {
             break;
         }

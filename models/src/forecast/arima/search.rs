@@ -6,7 +6,7 @@ use super::{Coefficients, dot};
 use crate::forecast::simplex;
 
 /// Greatest autoregressive and moving-average order looked at.
-const MAX_ORDER: usize = 3;
+pub(super) const MAX_ORDER: usize = 3;
 /// Orders the search starts from.
 const STARTS: [(usize, usize); 4] = [(2, 2), (0, 0), (1, 0), (0, 1)];
 /// Fewer differenced values than this only ever get white noise.
@@ -23,6 +23,16 @@ struct Candidate {
 /// The best model of `y` (finite).
 pub(super) fn best(y: &[f64]) -> Coefficients {
     let differences = usize::from(y.len() >= FEWEST && !level_stationary(y));
+    fitted_by(y, differences, |w| climb(w, differences))
+}
+
+/// The most likely model of `y` (finite) with the orders of `known`.
+pub(super) fn again(y: &[f64], known: &Coefficients) -> Coefficients {
+    let differences = known.differences;
+    fitted_by(y, differences, |w| fitted(w, (known.ar.len(), known.ma.len()), differences))
+}
+
+fn fitted_by(y: &[f64], differences: usize, candidate: impl Fn(&[f64]) -> Candidate) -> Coefficients {
     let mean = if differences == 0 { y.iter().sum::<f64>() / y.len().max(1) as f64 } else { 0.0 };
     let w: Vec<f64> = match differences {
         0 => y.iter().map(|v| v - mean).collect(),
@@ -32,7 +42,7 @@ pub(super) fn best(y: &[f64]) -> Coefficients {
     if w.len() < FEWEST || flat {
         return Coefficients { ar: vec![], ma: vec![], differences, mean };
     }
-    let (ar, ma) = polished(&w, climb(&w, differences));
+    let (ar, ma) = polished(&w, candidate(&w));
     Coefficients { ar, ma, differences, mean }
 }
 
@@ -82,7 +92,7 @@ fn polished(w: &[f64], candidate: Candidate) -> (Vec<f64>, Vec<f64>) {
         let (ar, ma) = split(x, candidate.orders.0);
         -innovations(&ar, &ma, w).concentrated_log_likelihood()
     };
-    let best = simplex::minimise(&candidate.unbounded, 0.05, 30 * (1 + candidate.unbounded.len()), loss);
+    let best = simplex::minimise(&candidate.unbounded, 0.05, (30 * (1 + candidate.unbounded.len()), 1e-8), loss);
     split(&best, candidate.orders.0)
 }
 
