@@ -12,7 +12,9 @@ use bellwether_collector::source::host::HostConfig;
 use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
 use bellwether_models::duration::as_text;
-use bellwether_predictor::config::{Backend, CalledService, DetectionConfig, ForecastConfig, Quantity, Ratio};
+use bellwether_predictor::config::{
+    Backend, CalledService, DetectionConfig, ForecastConfig, Quantity, Ratio, SetAside,
+};
 use bellwether_scheduler::config::{AlertsConfig, Limit, RerouteConfig, ScaleConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,8 @@ pub struct Config {
     pub workloads: Vec<WorkloadConfig>,
     /// Services that are no workloads, for the call graph.
     pub services: Vec<CalledService>,
+    /// Spans that forecasts do not learn from: outages, load tests, migrations. Default none.
+    pub set_aside: Vec<SetAside>,
     /// How anomalies are found.
     pub detection: DetectionConfig,
     /// Quantities that must not pass a limit, such as disks.
@@ -245,6 +249,7 @@ impl Config {
             services: self.services.clone(),
             quantities: self.limits.iter().map(quantity).collect(),
             backends: self.reroute.backends.iter().map(backend).collect(),
+            set_aside: self.set_aside.clone(),
             detection: self.detection.clone(),
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bellwether_models::duration::as_text;
 use bellwether_models::forecast::Horizon;
-use bellwether_models::series::Step;
+use bellwether_models::forecast::auto::Combination;
+use bellwether_models::series::{Step, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,35 @@ pub struct Config {
     /// What is no workload but takes part in calls (databases, queues, services of others), so that causes can be
     /// followed through it. Default none.
     pub services: Vec<CalledService>,
+    /// Spans that forecasts do not learn from: outages, load tests, migrations. Default none.
+    pub set_aside: Vec<SetAside>,
     /// How anomalies become incidents.
     pub detection: DetectionConfig,
+}
+
+/// A span of time that was not ordinary. Its values are shown and acted upon, but no forecast takes them for the usual
+/// course: they count as gaps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetAside {
+    /// Its beginning in RFC 3339, such as `2026-03-01T09:00:00Z`. Required.
+    #[schemars(with = "String")]
+    pub from: jiff::Timestamp,
+    /// Its end, itself no longer in it; after `from`. Required.
+    #[schemars(with = "String")]
+    pub to: jiff::Timestamp,
+    /// Names of the workloads and backends it concerns. Default none, which means all.
+    pub names: Vec<String>,
+}
+
+impl SetAside {
+    /// The span, where it concerns `name`.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Option<(Timestamp, Timestamp)> {
+        let concerned = self.names.is_empty() || self.names.iter().any(|n| n == name);
+        let at = |time: jiff::Timestamp| Timestamp::from_millis(time.as_millisecond());
+        concerned.then(|| (at(self.from), at(self.to)))
+    }
 }
 
 /// Something that is called, and may call in its turn, without being scaled.
@@ -163,10 +191,47 @@ pub struct ForecastConfig {
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub refit_interval: Duration,
+    /// How much processor time a fit may take. Default `thorough`.
+    pub effort: Effort,
     /// Age of the newest observation above which no forecast is made. Default 10m; below one step, one step is taken.
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub stale_after: Duration,
+}
+
+/// Which models are weighed against each other; times are for two thousand points on one core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// Naive, seasonal naive, profile and exponential smoothing: some milliseconds a fit, for thousands of series.
+    Light,
+    /// Also both regressions and the network: about a tenth of a second.
+    Usual,
+    /// Also ARIMA: some tenths of a second.
+    #[default]
+    Thorough,
+}
+
+impl Effort {
+    /// What a fit costs beside a light one.
+    #[must_use]
+    pub fn cost(self) -> usize {
+        match self {
+            Self::Light => 1,
+            Self::Usual => 25,
+            Self::Thorough => 50,
+        }
+    }
+
+    /// The models weighed against each other.
+    #[must_use]
+    pub fn method(self, horizon: Horizon) -> Combination {
+        match self {
+            Self::Light => Combination::light(horizon),
+            Self::Usual => Combination::new(horizon),
+            Self::Thorough => Combination::thorough(horizon),
+        }
+    }
 }
 
 impl Default for ForecastConfig {
@@ -176,6 +241,7 @@ impl Default for ForecastConfig {
             horizon: Duration::from_secs(3600),
             history: Duration::from_secs(14 * 86_400),
             refit_interval: Duration::from_secs(6 * 3600),
+            effort: Effort::Thorough,
             stale_after: Duration::from_secs(600),
         }
     }
@@ -348,6 +414,9 @@ impl Config {
         faults.names("workloads", self.workloads.iter().map(|w| w.name.as_str()));
         faults.names("backends", self.backends.iter().map(|b| b.name.as_str()));
         faults.names("services", self.services.iter().map(|s| s.name.as_str()));
+        for (index, span) in self.set_aside.iter().enumerate() {
+            faults.range(span.to > span.from, format!("set_aside[{index}].to"), "later than `from`");
+        }
         self.detection.check("detection", &mut faults);
         faults.0
     }
@@ -496,6 +565,19 @@ mod tests {
         let quiet = Workload { min_volume: 5.0, ..workload }.asked(Step::from_secs(60));
         assert!(quiet.iter().all(|asked| promql_parser::parser::parse(&asked.query).is_ok()));
         assert!(quiet[0].query.starts_with("(lat) and on() ((sum("));
+    }
+
+    #[test]
+    fn a_span_set_aside_concerns_those_it_names_or_all() {
+        let read = |text: &str| serde_json::from_str::<SetAside>(text).unwrap();
+        let all = read(r#"{"from": "2026-03-01T09:00:00Z", "to": "2026-03-01T10:00:00Z"}"#);
+        let span = (Timestamp::from_secs(1_772_355_600), Timestamp::from_secs(1_772_359_200));
+        assert_eq!(all.of("any"), Some(span));
+        let named = SetAside { names: vec!["checkout".to_owned()], ..all.clone() };
+        assert_eq!((named.of("checkout"), named.of("cart")), (Some(span), None));
+        let backwards = SetAside { from: all.to, to: all.from, names: vec![] };
+        let config = Config { set_aside: vec![backwards], ..Config::default() };
+        assert!(config.faults()[0].to_string().starts_with("set_aside[0].to"));
     }
 
     #[test]

@@ -11,15 +11,15 @@ use futures::StreamExt;
 use metrics::{counter, histogram};
 use tracing::{debug, error};
 
-use crate::config::{Config, ForecastConfig};
+use crate::config::{Config, ForecastConfig, SetAside};
 use crate::due::{Due, Rhythm, Work};
-use crate::foresee::{Abstention, Foreseer, Wanted};
+use crate::foresee::{Abstention, Foreseer, Learnt, Wanted};
 use crate::pool::Pool;
 use crate::read;
 
-/// Histories fitted in one tick at most: a long one takes seconds, and decisions wait for the tick. The rest wait their
-/// turn; what is observed of them is told all the same.
-const MOST_FITS_PER_TICK: usize = 4;
+/// What the fits of one tick may cost together, in light ones: a long history takes seconds, and decisions wait for the
+/// tick. The rest wait their turn; what is observed of them is told all the same.
+const FITTING_PER_TICK: usize = 200;
 /// Series read from the store at the same time.
 const READS_AT_ONCE: usize = 16;
 
@@ -76,7 +76,8 @@ impl Target {
     }
 
     fn rhythm(&self) -> Rhythm {
-        Rhythm { step: self.forecast.grid(), refit_interval: self.forecast.refit_interval }
+        let ForecastConfig { refit_interval, effort, .. } = self.forecast;
+        Rhythm { step: self.forecast.grid(), refit_interval, fit_cost: effort.cost() }
     }
 }
 
@@ -87,22 +88,23 @@ struct Mind {
     outlook: Option<Outlook>,
 }
 
-impl Mind {
-    fn new(target: Target) -> Self {
-        Self { foreseer: Arc::new(Mutex::new(Foreseer::new(target.forecast))), target, outlook: None }
-    }
-}
-
 /// The outlook of every workload and backend, kept up to date.
 #[derive(Default)]
 pub struct Demand {
     due: Due,
     minds: BTreeMap<String, Mind>,
+    /// What was remembered and waits for its series to be named, with its query.
+    remembered: Memory,
+    set_aside: Vec<SetAside>,
 }
+
+/// The models by key of their series, each with the query it was learnt from.
+pub type Memory = BTreeMap<String, (String, Learnt)>;
 
 impl Demand {
     /// Takes over what `config` names; what stays the same keeps what it has learnt.
     pub fn reconfigure(&mut self, config: &Config) {
+        self.set_aside.clone_from(&config.set_aside);
         let targets: BTreeMap<String, Target> = Target::all_of(config).into_iter().map(|t| (t.key(), t)).collect();
         self.minds.retain(|key, mind| targets.get(key).is_some_and(|t| keeps_its_mind(t, &mind.target)));
         let minds = &self.minds;
@@ -111,14 +113,45 @@ impl Demand {
             self.due.add(&key, target.rhythm());
             match self.minds.get_mut(&key) {
                 Some(mind) => mind.target = target,
-                None => _ = self.minds.insert(key, Mind::new(target)),
+                None => self.begin(key, target),
             }
         }
+        self.remembered.clear();
+    }
+
+    /// Takes up what was remembered, for the series that are named next.
+    #[must_use]
+    pub fn recall(remembered: Memory) -> Self {
+        Self { remembered, ..Self::default() }
+    }
+
+    /// What is to be remembered.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let learnt = |(key, mind): (&String, &Mind)| {
+            Some((key.clone(), (mind.target.query.clone(), locked(&mind.foreseer).memory()?)))
+        };
+        self.minds.iter().filter_map(learnt).collect()
+    }
+
+    fn begin(&mut self, key: String, target: Target) {
+        let known = self
+            .remembered
+            .remove(&key)
+            .filter(|(query, learnt)| *query == target.query && *learnt.config() == target.forecast);
+        let foreseer = match known {
+            Some((_, learnt)) => {
+                self.due.known_already(&key, learnt.through());
+                Foreseer::recall(learnt)
+            }
+            None => Foreseer::new(target.forecast),
+        };
+        self.minds.insert(key, Mind { foreseer: Arc::new(Mutex::new(foreseer)), target, outlook: None });
     }
 
     /// Brings every outlook that is due up to `now`; gives those that changed.
     pub async fn tick(&mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Vec<&Outlook> {
-        let work = self.due.poll(now, MOST_FITS_PER_TICK);
+        let work = self.due.poll(now, FITTING_PER_TICK);
         let names: Vec<String> = work.iter().map(|w| w.name.clone()).collect();
         let jobs: Vec<Job> = work.into_iter().filter_map(|work| self.job(work)).collect();
         let done: Vec<Done> = futures::stream::iter(jobs)
@@ -150,7 +183,8 @@ impl Demand {
 
     fn job(&self, work: Work) -> Option<Job> {
         let mind = self.minds.get(&work.name)?;
-        Some(Job { foreseer: Arc::clone(&mind.foreseer), target: mind.target.clone(), work })
+        let aside = self.set_aside.iter().filter_map(|span| span.of(&mind.target.name)).collect();
+        Some(Job { foreseer: Arc::clone(&mind.foreseer), target: mind.target.clone(), work, aside })
     }
 
     fn finish(&mut self, done: Done, now: Timestamp) {
@@ -173,6 +207,7 @@ struct Job {
     work: Work,
     target: Target,
     foreseer: Arc<Mutex<Foreseer>>,
+    aside: Vec<(Timestamp, Timestamp)>,
 }
 
 /// What came of a job.
@@ -211,8 +246,8 @@ impl Job {
     }
 
     async fn compute(&mut self, wanted: Wanted, window: Window, now: Timestamp, pool: &Pool) -> Computed {
-        let foreseer = Arc::clone(&self.foreseer);
-        if let Some(computed) = pool.run(move || compute(&mut locked(&foreseer), wanted, &window, now)).await {
+        let (foreseer, aside) = (Arc::clone(&self.foreseer), std::mem::take(&mut self.aside));
+        if let Some(computed) = pool.run(move || compute(&mut locked(&foreseer), wanted, &window, &aside, now)).await {
             return computed;
         }
         counter!("bellwether_predictor_broken_computations_total").increment(1);
@@ -225,9 +260,15 @@ impl Job {
 
 type Computed = (Option<Duration>, Result<Foresight, Abstention>);
 
-fn compute(foreseer: &mut Foreseer, wanted: Wanted, window: &Window, now: Timestamp) -> Computed {
+fn compute(
+    foreseer: &mut Foreseer,
+    wanted: Wanted,
+    window: &Window,
+    aside: &[(Timestamp, Timestamp)],
+    now: Timestamp,
+) -> Computed {
     let began = Instant::now(); // for the metric alone: no result depends on it
-    let fitted = foreseer.take_in(wanted, window);
+    let fitted = foreseer.take_in(wanted, window, aside);
     if fitted.is_some() {
         histogram!("bellwether_predictor_fit_seconds").record(began.elapsed().as_secs_f64());
     }

@@ -17,6 +17,8 @@ pub struct Rhythm {
     pub step: Step,
     /// Longest time between two fits.
     pub refit_interval: Duration,
+    /// What a fit costs, in the unit of the budget given to [`Due::poll`].
+    pub fit_cost: usize,
 }
 
 /// What is due for one series.
@@ -57,6 +59,13 @@ impl Due {
         self.entries.retain(|name, _| keep(name));
     }
 
+    /// Tells that `name` is known from before and was fitted then: it is looked at now and fitted when its phase comes.
+    pub fn known_already(&mut self, name: &str, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.refit_at = next_in_phase(name, now, entry.rhythm.refit_interval);
+        }
+    }
+
     /// Makes the next look at `name` a refit, behind those that waited longer.
     pub fn refit_next(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
@@ -78,11 +87,11 @@ impl Due {
         };
     }
 
-    /// The work due at `now`, in order of name, with at most `most_refits` refits: those longest overdue first, the
-    /// rest stay due. Asking again at the same time gives nothing but refits that found no room.
-    pub fn poll(&mut self, now: Timestamp, most_refits: usize) -> Vec<Work> {
+    /// The work due at `now`, in order of name, with refits that cost at most `budget` together, or one that costs more:
+    /// those longest overdue first, the rest stay due. Asking again at the same time gives nothing but refits that found no room.
+    pub fn poll(&mut self, now: Timestamp, budget: usize) -> Vec<Work> {
         self.mend_after_a_step_back(now);
-        let chosen = self.refits(now, most_refits);
+        let chosen = self.refits(now, budget);
         let mut work = Vec::new();
         for (name, entry) in self.entries.iter_mut() {
             let refit = chosen.iter().any(|c| c == name);
@@ -101,11 +110,18 @@ impl Due {
         self.entries.values().map(|entry| entry.look_at).min()
     }
 
-    fn refits(&self, now: Timestamp, most: usize) -> Vec<String> {
-        let mut due: Vec<(Timestamp, &String)> =
-            self.entries.iter().filter(|(_, e)| e.refit_at <= now).map(|(name, e)| (e.refit_at, name)).collect();
+    fn refits(&self, now: Timestamp, budget: usize) -> Vec<String> {
+        let overdue = self.entries.iter().filter(|(_, e)| e.refit_at <= now);
+        let mut due: Vec<(Timestamp, &String, usize)> =
+            overdue.map(|(name, e)| (e.refit_at, name, e.rhythm.fit_cost)).collect();
         due.sort();
-        due.into_iter().take(most).map(|(_, name)| name.clone()).collect()
+        let mut spent = 0usize;
+        let affordable = |(_, _, cost): &(Timestamp, &String, usize)| {
+            let first = spent == 0 && budget > 0;
+            spent = spent.saturating_add(*cost);
+            first || spent <= budget
+        };
+        due.into_iter().take_while(affordable).map(|(_, name, _)| name.clone()).collect()
     }
 
     /// A clock that went back must not silence a series until it has caught up.
@@ -131,7 +147,8 @@ fn next_in_phase(name: &str, now: Timestamp, interval: Duration) -> Timestamp {
 mod tests {
     use super::*;
 
-    const MINUTE: Rhythm = Rhythm { step: Step::from_secs(60), refit_interval: Duration::from_secs(6 * 3600) };
+    const MINUTE: Rhythm =
+        Rhythm { step: Step::from_secs(60), refit_interval: Duration::from_secs(6 * 3600), fit_cost: 1 };
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(secs)
@@ -194,6 +211,27 @@ mod tests {
             due.fitted(name, at(0), Duration::ZERO);
         }
         assert_eq!(refits(due.poll(at(60), 2)), ["c"]);
+    }
+
+    #[test]
+    fn a_fit_dearer_than_the_budget_has_a_turn_of_its_own() {
+        let mut due = Due::default();
+        for (name, fit_cost) in [("a", 50), ("b", 1), ("c", 1)] {
+            due.add(name, Rhythm { fit_cost, ..MINUTE });
+        }
+        let refits = |work: Vec<Work>| work.into_iter().filter(|w| w.refit).map(|w| w.name).collect::<Vec<_>>();
+        assert_eq!(refits(due.poll(at(0), 10)), ["a"]);
+        due.fitted("a", at(0), Duration::ZERO);
+        assert_eq!(refits(due.poll(at(60), 10)), ["b", "c"]);
+    }
+
+    #[test]
+    fn what_is_known_from_before_is_looked_at_but_not_fitted_at_once() {
+        let mut due = Due::default();
+        due.add("a", MINUTE);
+        due.known_already("a", at(1000));
+        assert_eq!(due.poll(at(1000), 8), [Work { name: "a".to_owned(), refit: false }]);
+        assert!(due.poll(at(1000 + 12 * 3600), 8)[0].refit);
     }
 
     #[test]

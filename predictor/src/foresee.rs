@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use bellwether_models::forecast::auto::{Combination, Foreseen, Live};
+use bellwether_models::forecast::auto::{Foreseen, Live};
 use bellwether_models::forecast::{FitError, Fitted, Forecaster, Quantile};
 use bellwether_models::outlook::{Foresight, Observed};
 use bellwether_models::series::{Timestamp, Window};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ForecastConfig, steps_in};
 
@@ -86,6 +87,29 @@ pub struct Foreseer {
     newest: Option<Observed>,
 }
 
+/// A fitted model and how far it has followed its series.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Learnt {
+    config: ForecastConfig,
+    live: Live,
+    through: Timestamp,
+    newest: Option<Observed>,
+}
+
+impl Learnt {
+    /// The settings it was made with.
+    #[must_use]
+    pub fn config(&self) -> &ForecastConfig {
+        &self.config
+    }
+
+    /// The newest point of the grid it has taken in.
+    #[must_use]
+    pub fn through(&self) -> Timestamp {
+        self.through
+    }
+}
+
 impl Foreseer {
     /// Knows nothing yet.
     #[must_use]
@@ -114,13 +138,15 @@ impl Foreseer {
         }
     }
 
-    /// Takes in what was [wanted](Self::wants); gives the span of the history when learning was tried.
-    pub fn take_in(&mut self, wanted: Wanted, window: &Window) -> Option<Duration> {
+    /// Takes in what was [wanted](Self::wants), values in the spans `aside` as gaps; gives the span of the history when
+    /// learning was tried.
+    pub fn take_in(&mut self, wanted: Wanted, window: &Window, aside: &[(Timestamp, Timestamp)]) -> Option<Duration> {
         if window.is_empty() {
             return None;
         }
         self.remember_newest(window, wanted.history);
         self.through = window.end() - window.step.times(1);
+        let window = &without(window, aside);
         if !wanted.history {
             self.follow(window);
             return None;
@@ -128,9 +154,23 @@ impl Foreseer {
         let known = since_first_observation(window);
         self.knowledge = match known.is_empty() {
             true => Err(Abstention::NoData { within: self.config.history }),
-            false => Combination::thorough(self.config.horizon_steps()).fit(&known).map_err(Abstention::from),
+            false => self.config.effort.method(self.config.horizon_steps()).fit(&known).map_err(Abstention::from),
         };
         Some(known.step.times(known.len()))
+    }
+
+    /// What is to be remembered over a restart; `None` without a model.
+    #[must_use]
+    pub fn memory(&self) -> Option<Learnt> {
+        let live = self.knowledge.as_ref().ok()?.clone();
+        Some(Learnt { config: self.config, live, through: self.through, newest: self.newest })
+    }
+
+    /// Goes on from what was remembered.
+    #[must_use]
+    pub fn recall(learnt: Learnt) -> Self {
+        let Learnt { config, live, through, newest } = learnt;
+        Self { config, knowledge: Ok(live), through, newest }
     }
 
     /// Forgets the model after it broke.
@@ -177,6 +217,18 @@ impl Foreseer {
     }
 }
 
+/// The window with gaps in place of what lies in `spans` (ends excluded).
+fn without(window: &Window, spans: &[(Timestamp, Timestamp)]) -> Window {
+    let mut window = window.clone();
+    for index in 0..window.len() {
+        let at = window.time_of(index);
+        if spans.iter().any(|(from, to)| (*from..*to).contains(&at)) {
+            window.values[index] = f64::NAN;
+        }
+    }
+    window
+}
+
 /// The window from its first observation on.
 fn since_first_observation(window: &Window) -> Window {
     let skip = window.values.iter().position(|v| v.is_finite()).unwrap_or(window.len());
@@ -207,7 +259,7 @@ mod tests {
 
     fn told(foreseer: &mut Foreseer, now: i64, refit: bool, value: impl Fn(i64) -> f64) -> Wanted {
         let wanted = foreseer.wants(Timestamp::from_secs(now), refit);
-        foreseer.take_in(wanted, &read(wanted, value));
+        foreseer.take_in(wanted, &read(wanted, value), &[]);
         wanted
     }
 
@@ -223,6 +275,21 @@ mod tests {
         };
         assert_eq!((forecast.start, forecast.horizon()), (Timestamp::from_secs(6180), 2));
         assert!(forecast.mean.iter().all(|value| (value - 7.0).abs() < 1e-9), "{:?}", forecast.mean);
+    }
+
+    #[test]
+    fn after_a_restart_it_goes_on_where_it_was() {
+        let mut foreseer = Foreseer::new(config());
+        told(&mut foreseer, 6000, true, |t| (t % 600) as f64);
+        let stored = serde_json::to_string(&foreseer.memory().unwrap()).unwrap();
+        let mut again = Foreseer::recall(serde_json::from_str(&stored).unwrap());
+        for foreseer in [&mut foreseer, &mut again] {
+            let wanted = told(foreseer, 6120, false, |t| (t % 600) as f64);
+            assert_eq!((wanted.len, wanted.history), (2, false));
+        }
+        let now = Timestamp::from_secs(6120);
+        assert_eq!(foreseer.foresee(now), again.foresee(now));
+        assert!(Foreseer::new(config()).memory().is_none());
     }
 
     #[test]
@@ -255,6 +322,21 @@ mod tests {
             foreseer.foresee(Timestamp::from_secs(6000)),
             Err(Abstention::Unfit(FitError::TooShort { have: 2, need: 8 }))
         );
+    }
+
+    #[test]
+    fn what_is_set_aside_is_not_learnt_but_still_observed() {
+        let outage = [(Timestamp::from_secs(5700), Timestamp::from_secs(6060))];
+        let mut foreseer = Foreseer::new(config());
+        let wanted = foreseer.wants(Timestamp::from_secs(6180), true);
+        foreseer.take_in(wanted, &read(wanted, |t| if !(5700..6060).contains(&t) { 7.0 } else { 900.0 }), &outage);
+        let Ok(Foresight::Forecast { forecast, .. }) = foreseer.foresee(Timestamp::from_secs(6180)) else {
+            panic!("no forecast")
+        };
+        assert!(forecast.quantiles.iter().flatten().all(|value| (value - 7.0).abs() < 1e-9), "{forecast:?}");
+        let wanted = foreseer.wants(Timestamp::from_secs(6240), false);
+        foreseer.take_in(wanted, &read(wanted, |_| 900.0), &[(Timestamp::from_secs(6200), Timestamp::from_secs(6300))]);
+        assert_eq!(foreseer.observed(Timestamp::from_secs(6240)).map(|o| o.value), Some(900.0));
     }
 
     #[test]

@@ -11,14 +11,15 @@ use bellwether_models::cause::Trust;
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::Timestamp;
 use metrics::counter;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::demand::Demand;
-use crate::health::{Health, Memory};
+use crate::health::Health;
 use crate::pool::Pool;
-use crate::{publish, read, state};
+use crate::{demand, health, publish, read, state};
 
 /// Name under which our own series enter the store.
 const ORIGIN: &str = "predictor";
@@ -26,6 +27,13 @@ const ORIGIN: &str = "predictor";
 const STATE_FILE: &str = "predictor.state";
 /// Time between two writes of that file.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
+
+/// What is remembered over a restart.
+#[derive(Default, Serialize, Deserialize)]
+struct Memory {
+    health: health::Memory,
+    demand: demand::Memory,
+}
 
 /// Turns what the store holds into outlooks and incidents, tick by tick.
 pub struct Service {
@@ -49,14 +57,14 @@ impl Service {
     #[must_use]
     pub fn new(config: Config, engine: Engine, ingest: Ingest, state_dir: Option<PathBuf>) -> Self {
         let state_file = state_dir.map(|folder| folder.join(STATE_FILE));
-        let health = Health::recall(state_file.as_deref().and_then(recall).unwrap_or_default());
+        let memory = state_file.as_deref().and_then(recall).unwrap_or_default();
         let mut service = Self {
             config: Config::default(),
             engine,
             ingest,
             pool: Pool::of_this_machine(),
-            demand: Demand::default(),
-            health,
+            demand: Demand::recall(memory.demand),
+            health: Health::recall(memory.health),
             state_file,
             saved_at: None,
             trust: Trust::default(),
@@ -112,7 +120,7 @@ impl Service {
     /// the end.
     pub async fn save(&self) {
         let Some(path) = self.state_file.clone() else { return };
-        let memory = self.health.memory();
+        let memory = Memory { health: self.health.memory(), demand: self.demand.memory() };
         let saved = self.pool.run(move || state::save(&path, &memory)).await;
         if let Some(Err(error)) = saved {
             counter!("bellwether_predictor_state_save_failures_total").increment(1);
@@ -155,7 +163,7 @@ fn recall(path: &Path) -> Option<Memory> {
             Some(memory)
         }
         Err(error) => {
-            warn!(error = %read::chain(&error), "left the predictor's state aside; detectors learn from the store anew");
+            warn!(error = %read::chain(&error), "left the predictor's state aside; all is learnt from the store anew");
             None
         }
     }
