@@ -18,9 +18,11 @@ pub mod output;
 pub mod people;
 pub mod query;
 pub mod rank;
+mod report;
 pub mod run;
 pub mod simulate;
 pub mod store;
+pub mod train;
 
 /// Watches a cluster, forecasts its load, scales before the load arrives, and names what broke first.
 #[derive(Debug, Parser)]
@@ -60,6 +62,8 @@ enum Command {
     Forecast(forecast::Args),
     /// Scores forecasts at past origins of a file, seeing only what was known then.
     Backtest(backtest::Args),
+    /// Trains the network behind the model `lstm`, anew or on from one that is there.
+    Train(train::Args),
     /// Scores every row of a file (or a tree of files) by how unlikely it is on its own past.
     Detect(detect::Args),
     /// Ranks the root causes of recorded incidents.
@@ -96,6 +100,7 @@ impl Cli {
             Command::Export(args) => export::run(&args),
             Command::Forecast(args) => forecast::run(&args),
             Command::Backtest(args) => backtest::run(&args),
+            Command::Train(args) => train::run(&args),
             Command::Detect(args) => detect::run(&args),
             Command::Rank(args) => rank::run(&args),
             Command::Simulate(args) => simulate::run(&args),

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
 use super::forecast::{ForecastCsv, Model, Span, say};
+use super::report::{self, Made, Replayed};
 use crate::table;
 
 /// Options of `bellwether backtest`.
@@ -36,13 +37,19 @@ pub struct Args {
     /// Distance between origins; the horizon by default.
     #[arg(long, value_name = "STEPS|DURATION")]
     stride: Option<Span>,
-    /// Models to score, separated by commas: combination, naive, seasonal_naive, profile, ets, arima, ridge,
-    /// regression. The forecasts of the first are written.
+    /// Models to score, separated by commas: combination, naive, seasonal_naive, profile, ets, mstl, theta,
+    /// arima, ridge, regression, lstm. The forecasts of the first are written.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "combination,seasonal_naive,naive")]
     model: Vec<Model>,
+    /// A network made by `bellwether train` for the model lstm, in place of the one that comes with the program.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Where the CSV `series,origin,step,timestamp,mean,p10,p50,p90,p95` goes; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where a report with plots of the first model goes: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Replays every series and prints a score table, to standard error when standard output carries the forecasts. Exit
@@ -51,6 +58,7 @@ pub struct Args {
 /// # Errors
 /// When its input cannot be read or its output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    super::train::use_weights(args.weights.as_deref())?;
     let tasks = match (&args.manifest, &args.input) {
         (Some(manifest), _) => manifest_tasks(manifest)?,
         (None, Some(input)) => input_tasks(input, args)?,
@@ -59,17 +67,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut csv = args.output.as_deref().map(ForecastCsv::create).transpose()?;
     let forecasts = tasks.iter().map(|task| task.plan.origins.len()).sum::<usize>();
     let progress = progress(forecasts * args.model.len());
-    let mut boards = Vec::new();
+    let (mut boards, mut replayed) = (Vec::new(), Vec::new());
     for (rank, model) in args.model.iter().enumerate() {
         let mut board = Board::new(*model);
         for task in &tasks {
-            board.play(task, csv.as_mut().filter(|_| rank == 0), &progress)?;
+            let made = board.play(task, csv.as_mut().filter(|_| rank == 0), &progress)?;
+            if rank == 0 && args.html.is_some() {
+                replayed.push(Replayed { series: task.series.clone(), window: task.window.clone(), made });
+            }
         }
         boards.push(board);
     }
     progress.finish_and_clear();
     csv.map(ForecastCsv::finish).transpose()?;
     let table = render(&boards);
+    if let (Some(html), Some(model)) = (&args.html, args.model.first()) {
+        std::fs::write(html, report::page(&model.to_string(), &table, &replayed))
+            .with_context(|| format!("could not write {}", html.display()))?;
+    }
     if args.output.as_deref() == Some(Path::new("-")) {
         say(&progress, &table)
     } else {
@@ -87,7 +102,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// A bar on standard error that is hidden where no one looks.
 pub(super) fn progress(len: usize) -> ProgressBar {
     let bar = ProgressBar::new(len as u64);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} left {eta}");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} left {eta} {msg}");
     if let Ok(style) = style { bar.with_style(style) } else { bar }
 }
 
@@ -170,23 +185,26 @@ impl Board {
         Self { model, mase, wql, coverage, margin, forecasts: 0, refused: 0, cpu_seconds: 0.0 }
     }
 
-    /// Replays one series, writing the forecasts where they are wanted.
-    fn play(&mut self, task: &Task, mut csv: Option<&mut ForecastCsv>, bar: &ProgressBar) -> anyhow::Result<()> {
+    /// Replays one series, writing the forecasts where they are wanted; gives them too.
+    fn play(&mut self, task: &Task, mut csv: Option<&mut ForecastCsv>, bar: &ProgressBar) -> anyhow::Result<Vec<Made>> {
         let method = self.model.method(task.plan.horizon, &task.seasons);
-        let mut tally = Tally::default();
+        let (mut tally, mut replayed) = (Tally::default(), Vec::new());
         for origin in &task.plan.origins {
             let history = known(&task.window, *origin, task.plan.context);
             let before = cpu_seconds();
-            let made = method.fit(&history).map(|fitted| fitted.forecast(task.plan.horizon, &Quantile::STANDARD));
+            let made = method
+                .fit(&history)
+                .map(|fitted| (fitted.forecast(task.plan.horizon, &Quantile::STANDARD), fitted.shares()));
             self.cpu_seconds += cpu_seconds() - before;
             bar.inc(1);
             match made {
-                Ok(forecast) => {
+                Ok((forecast, shares)) => {
                     self.forecasts += 1;
                     score(&mut tally, &task.window, *origin, &forecast);
                     if let Some(csv) = csv.as_deref_mut() {
                         csv.write(&task.series, *origin, &forecast)?;
                     }
+                    replayed.push(Made { origin: *origin, forecast, shares });
                 }
                 Err(error) => {
                     self.refused += 1;
@@ -195,7 +213,7 @@ impl Board {
             }
         }
         self.take(task, &tally);
-        Ok(())
+        Ok(replayed)
     }
 
     fn take(&mut self, task: &Task, tally: &Tally) {
@@ -268,7 +286,18 @@ mod tests {
     fn args(manifest: Option<PathBuf>, input: Option<PathBuf>, output: &Path) -> Args {
         let (season, model) = (vec![Span::Steps(12)], vec![Model::Combination]);
         let horizon = Some(Span::Steps(3));
-        Args { input, manifest, horizon, season, origins: 4, stride: None, model, output: Some(output.to_owned()) }
+        Args {
+            input,
+            manifest,
+            horizon,
+            season,
+            origins: 4,
+            stride: None,
+            model,
+            weights: None,
+            output: Some(output.to_owned()),
+            html: None,
+        }
     }
 
     #[test]
@@ -279,8 +308,10 @@ mod tests {
         let row = "load,load.csv,300,12,3,150,138;141;144;147";
         std::fs::write(&manifest, format!("series,file,step_s,seasons,horizon,context,origins\n{row}\n")).unwrap();
         let (one, other) = (dir.path().join("1.csv"), dir.path().join("2.csv"));
-        run(&args(Some(manifest), None, &one)).unwrap();
+        let html = dir.path().join("report.html");
+        run(&Args { html: Some(html.clone()), ..args(Some(manifest), None, &one) }).unwrap();
         run(&args(None, Some(input), &other)).unwrap();
+        assert!(std::fs::read_to_string(html).unwrap().contains("<h2>load</h2>"));
         let written = std::fs::read_to_string(one).unwrap();
         assert_eq!(written, std::fs::read_to_string(other).unwrap());
         assert_eq!(written.lines().count(), 1 + 4 * 3);

@@ -26,9 +26,13 @@ pub struct Args {
     /// Lengths of the seasons, in steps or as durations, separated by commas; found in the data when left out.
     #[arg(long, value_name = "P[,P2]", value_delimiter = ',')]
     season: Vec<Span>,
-    /// One model instead of the combination of all: naive, seasonal_naive, profile, ets, arima, ridge, regression.
+    /// One model instead of the combination of all: naive, seasonal_naive, profile, ets, arima, ridge, regression,
+    /// lstm.
     #[arg(long, value_name = "NAME", default_value = "combination")]
     model: Model,
+    /// A network made by `bellwether train` for the model lstm, in place of the one that comes with the program.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Where the CSV `series,origin,step,timestamp,mean,p10,p50,p90,p95` goes; `-` is standard output.
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
@@ -39,6 +43,7 @@ pub struct Args {
 /// # Errors
 /// When its input cannot be read or its output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    super::train::use_weights(args.weights.as_deref())?;
     let series = table::read_series(&args.input)?;
     let mut csv = ForecastCsv::create(&args.output)?;
     let progress = super::backtest::progress(series.len());
@@ -210,7 +215,14 @@ mod tests {
         (0..60).for_each(|i| text.push_str(&format!("{},{},{}\n", 600 + i * 60, i % 6 + 10, 5)));
         std::fs::write(&input, text).unwrap();
         let season = vec![Span::Steps(6)];
-        let args = Args { input, horizon: Span::Steps(2), season, model: Model::Combination, output: output.clone() };
+        let args = Args {
+            input,
+            horizon: Span::Steps(2),
+            season,
+            model: Model::Combination,
+            weights: None,
+            output: output.clone(),
+        };
         run(&args).unwrap();
         let written = std::fs::read_to_string(output).unwrap();
         let lines: Vec<&str> = written.lines().collect();
