@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_network_is_trained_from_a_folder_and_fitted_on() {
         let dir = tempfile::tempdir().unwrap();
-        let rows: String = (0..400).map(|i| format!("{},{}\n", i * 3600, 20 + i % 24 + (i * 7) % 3)).collect();
+        let rows: String = (0..400).map(|i| format!("{},{}\n", i * 3600, 20 + i % 24 + (i * i) % 5)).collect();
         std::fs::write(dir.path().join("load.csv"), format!("timestamp,value\n{rows}")).unwrap();
         std::fs::write(dir.path().join("notes.txt"), "no series").unwrap();
         let (first, second) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"));

@@ -49,8 +49,8 @@ impl Default for Training {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// No series is long enough.
-    #[error("none of the series has {FEWEST} points to learn from")]
+    /// No series is long enough, or all repeat themselves exactly.
+    #[error("none of the series has {FEWEST} points and changes from season to season")]
     NothingToLearn,
     /// The tensor library refused.
     #[error("the tensor library could not {action}")]
