@@ -361,6 +361,7 @@ mod tests {
             mean: p90.to_vec(),
             levels: Quantile::STANDARD.to_vec(),
             quantiles,
+            peaks: vec![],
         };
         let scores = vec![ModelScore { model: "ets".to_owned(), relative_pinball_loss: loss }];
         Outlook {
