@@ -19,6 +19,8 @@ use bellwether_scheduler::config::{AlertsConfig, Limit, RerouteConfig, ScaleConf
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::server::Patience;
+
 pub mod load;
 
 pub use crate::store::StoreConfig;
@@ -94,6 +96,13 @@ pub struct ServerConfig {
     pub bearer_token_file: Option<PathBuf>,
     /// Largest body that is taken, in bytes. Default 64 MiB.
     pub max_body_bytes: usize,
+    /// Longest time for the head of a request, and between two requests of a connection; then it is closed. Default 60s; at
+    /// least 1s.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub head_timeout: Duration,
+    /// Most connections at once; others wait. Default 4096; 0 counts as 1.
+    pub max_connections: usize,
 }
 
 impl Default for ServerConfig {
@@ -102,11 +111,19 @@ impl Default for ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9494)),
             bearer_token_file: None,
             max_body_bytes: 64 << 20,
+            head_timeout: Duration::from_secs(60),
+            max_connections: 4096,
         }
     }
 }
 
 impl ServerConfig {
+    /// What a client may ask of the server before it has asked anything.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        Patience { head: self.head_timeout.max(Duration::from_secs(1)), connections: self.max_connections }
+    }
+
     /// The token that requests must show, read from its file.
     ///
     /// # Errors

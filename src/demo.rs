@@ -110,7 +110,7 @@ impl Replay {
             clock,
             banner: Some("replay of recorded data".to_owned()),
         };
-        let server = Server::start(listener, api::router(&pipeline, faces, &config)?)?;
+        let server = Server::start(listener, api::router(&pipeline, faces, &config)?, config.server.patience())?;
         let sender = reqwest::Client::builder().no_proxy().build()?;
         let story = Story::new(server.address);
         Ok(Self { recording, config, now, pipeline, ready, server, sender, story })

@@ -98,7 +98,7 @@ impl System {
             clock: wall_clock(),
             banner: None,
         };
-        let server = Server::start(listener, api::router(&pipeline, faces, &config)?)?;
+        let server = Server::start(listener, api::router(&pipeline, faces, &config)?, config.server.patience())?;
         info!(address = %server.address, config = %path.display(), "listening");
         Ok(Self { path, pipeline, scraper, host, config: in_force, ready, reloads, server })
     }
