@@ -97,8 +97,8 @@ impl Pair {
         if let Some(reply) = body.as_object_mut() {
             reply.remove("error");
         }
-        let list = if body["data"].is_array() { &mut body["data"] } else { &mut body["data"]["result"] };
-        if let Some(list) = list.as_array_mut() {
+        let place = if body["data"].is_array() { "/data" } else { "/data/result" };
+        if let Some(list) = body.pointer_mut(place).and_then(Value::as_array_mut) {
             list.sort_by_key(Value::to_string);
         }
         format!("{status} {body}")
