@@ -36,7 +36,7 @@ fuzz: ## Fuzz every reader, FUZZ_SECONDS (60) each; TARGETS="promql otlp" names 
 	fuzz/run.sh $(TARGETS)
 
 promql: ## Compare EXPRESSIONS (50000) newly drawn expressions with the real Prometheus
-	BELLWETHER_EXPRESSIONS=$(or $(EXPRESSIONS),50000) cargo test --locked --test promql drawn -- --nocapture
+	BELLWETHER_SEED=$${BELLWETHER_SEED:-$$(date +%s)} BELLWETHER_EXPRESSIONS=$(or $(EXPRESSIONS),50000) cargo test --locked --test promql drawn -- --nocapture
 
 faults: ## Replay every recorded fault of a tree of cases through the whole system: make faults CASES=DIR
 	BELLWETHER_CASES=$(CASES) cargo test --locked --test faults -- --ignored --nocapture

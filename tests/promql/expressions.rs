@@ -20,30 +20,32 @@ pub fn all() -> Vec<String> {
 const GAUGES: [&str; 6] = ["memory_bytes", "temperature", "usage_ratio", "load", "up", "sparse"];
 const RANGES: [&str; 5] = ["1m", "90s", "5m", "17m", "40m"];
 
+/// Functions of a range and nothing else.
+pub const RANGE_FUNCTIONS: [&str; 18] = [
+    "rate",
+    "increase",
+    "irate",
+    "delta",
+    "idelta",
+    "deriv",
+    "changes",
+    "resets",
+    "avg_over_time",
+    "min_over_time",
+    "max_over_time",
+    "sum_over_time",
+    "count_over_time",
+    "last_over_time",
+    "present_over_time",
+    "stddev_over_time",
+    "stdvar_over_time",
+    "absent_over_time",
+];
+
 fn range_functions() -> Vec<String> {
-    let functions = [
-        "rate",
-        "increase",
-        "irate",
-        "delta",
-        "idelta",
-        "deriv",
-        "changes",
-        "resets",
-        "avg_over_time",
-        "min_over_time",
-        "max_over_time",
-        "sum_over_time",
-        "count_over_time",
-        "last_over_time",
-        "present_over_time",
-        "stddev_over_time",
-        "stdvar_over_time",
-        "absent_over_time",
-    ];
     let series = ["http_requests_total", "usage_ratio", "up", "sparse", "odd{kind!=\"huge\"}", "late_total"];
     let mut all = Vec::new();
-    for (i, function) in functions.iter().enumerate() {
+    for (i, function) in RANGE_FUNCTIONS.iter().enumerate() {
         for (j, series) in series.iter().enumerate() {
             all.push(format!("{function}({series}[{}])", RANGES[(i + j) % RANGES.len()]));
         }

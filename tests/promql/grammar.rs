@@ -5,6 +5,7 @@
 //! difference in the last bit could become one that counts.
 
 use super::data::Dice;
+use super::expressions::RANGE_FUNCTIONS;
 
 /// So many expressions of a seed.
 pub fn drawn(seed: u64, count: usize) -> Vec<String> {
@@ -156,33 +157,11 @@ fn range(dice: &mut Dice, depth: u64) -> String {
     format!("({inner})[{span}:{step}]{}", moved(dice))
 }
 
-const OVER_TIME: [&str; 22] = [
-    "rate",
-    "increase",
-    "irate",
-    "delta",
-    "idelta",
-    "deriv",
-    "changes",
-    "resets",
-    "avg_over_time",
-    "min_over_time",
-    "max_over_time",
-    "sum_over_time",
-    "count_over_time",
-    "last_over_time",
-    "present_over_time",
-    "stddev_over_time",
-    "stdvar_over_time",
-    "absent_over_time",
-    "quantile_over_time",
-    "predict_linear",
-    "holt_winters",
-    "timestamp",
-];
+/// Functions of a range that take a further argument, or an instant vector.
+const OTHER_FUNCTIONS: [&str; 4] = ["quantile_over_time", "predict_linear", "holt_winters", "timestamp"];
 
 fn over_time(dice: &mut Dice, depth: u64) -> String {
-    let name = *dice.pick(&OVER_TIME);
+    let name = *dice.pick(&[&RANGE_FUNCTIONS[..], &OTHER_FUNCTIONS].concat());
     match name {
         "quantile_over_time" => {
             let level = *dice.pick(&["0", "0.5", "0.9", "1", "-1", "2", "NaN"]);
