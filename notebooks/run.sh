@@ -12,7 +12,8 @@ if ! cmp -s notebooks/requirements.txt "$venv/installed.txt"; then
 fi
 
 if [ -z "${BELLWETHER:-}" ]; then
-    cargo build --quiet --locked --all-features --bin bellwether
+    # The same selection of features as the tests have: nothing is built twice.
+    cargo test --quiet --workspace --all-features --locked --no-run --test demo
     BELLWETHER=${CARGO_TARGET_DIR:-target}/debug/bellwether
 fi
 

@@ -13,6 +13,7 @@ use bellwether_collector::query::Engine;
 use bellwether_collector::source::push;
 use bellwether_collector::source::scrape::Targets;
 use bellwether_models::outlook::Snapshot;
+use bellwether_models::series::Timestamp;
 use bellwether_scheduler::Handle;
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutLayer;
@@ -50,12 +51,23 @@ pub struct Faces {
     pub targets: Arc<dyn Fn() -> Targets + Send + Sync>,
     /// Whether the store takes samples and the first round is done.
     pub ready: watch::Receiver<bool>,
+    /// How the configuration was read last.
+    pub loaded: watch::Receiver<Loaded>,
     /// Asks for the configuration to be read again; `None` where there is no file.
     pub reloads: Option<Reloads>,
     /// What time it is: the wall clock's, or the replay's.
     pub clock: Clock,
     /// A line under the page's title.
     pub banner: Option<String>,
+}
+
+/// How the configuration was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Loaded {
+    /// When the one in force was read.
+    pub at: Timestamp,
+    /// Whether the last reading of all gave a configuration to go by.
+    pub successful: bool,
 }
 
 /// Every route, behind the limits and the token of `config`.

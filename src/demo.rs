@@ -20,7 +20,7 @@ use bellwether_models::series::{Labels, Sample, Timestamp};
 use bellwether_scheduler::service::View;
 use tokio::sync::watch;
 
-use crate::api::{self, Faces};
+use crate::api::{self, Faces, Loaded};
 use crate::config::{Config, all_faults};
 use crate::pipeline::Pipeline;
 use crate::server::Server;
@@ -104,6 +104,7 @@ impl Replay {
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
             config: watch::channel(config.clone()).1,
+            loaded: watch::channel(Loaded { at: clock(), successful: true }).1,
             targets: Arc::new(Targets::default),
             ready: is_ready,
             reloads: None,

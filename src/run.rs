@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use crate::api::{self, Faces, Reload};
+use crate::api::{self, Faces, Loaded, Reload};
 use crate::config::Config;
 use crate::pipeline::Pipeline;
 use crate::server::Server;
@@ -68,6 +68,7 @@ struct System {
     scraper: Arc<ScrapeManager>,
     host: AbortHandle,
     config: watch::Sender<Arc<Config>>,
+    loaded: watch::Sender<Loaded>,
     ready: watch::Sender<bool>,
     reloads: mpsc::Receiver<Reload>,
     server: Server,
@@ -86,12 +87,14 @@ impl System {
         let (ready, is_ready) = watch::channel(false);
         let config = Arc::new(config);
         let (in_force, seen) = watch::channel(config.clone());
+        let (loaded, was_loaded) = watch::channel(Loaded { at: wall_clock()(), successful: true });
         let targets = scraper.clone();
         let faces = Faces {
             engine: pipeline.engine.clone(),
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
             config: seen,
+            loaded: was_loaded,
             targets: Arc::new(move || targets.all_targets()),
             ready: is_ready,
             reloads: Some(asks),
@@ -100,7 +103,7 @@ impl System {
         };
         let server = Server::start(listener, api::router(&pipeline, faces, &config)?, config.server.patience())?;
         info!(address = %server.address, config = %path.display(), "listening");
-        Ok(Self { path, pipeline, scraper, host, config: in_force, ready, reloads, server })
+        Ok(Self { path, pipeline, scraper, host, config: in_force, loaded, ready, reloads, server })
     }
 
     fn cadence(&self) -> Duration {
@@ -129,6 +132,10 @@ impl System {
             Ok(()) => info!(config = %self.path.display(), "reloaded"),
             Err(fault) => error!(%fault, "could not reload; the configuration in force stays"),
         }
+        self.loaded.send_modify(|loaded| {
+            loaded.successful = outcome.is_ok();
+            loaded.at = if loaded.successful { wall_clock()() } else { loaded.at };
+        });
         metrics::gauge!("bellwether_config_last_reload_successful").set(f64::from(u8::from(outcome.is_ok())));
         outcome
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use bellwether::api::{self, Faces};
+use bellwether::api::{self, Faces, Loaded};
 use bellwether::config::Config;
 use bellwether::pipeline::Pipeline;
 use bellwether_collector::ingest::Clock;
@@ -44,6 +44,7 @@ impl Shop {
             snapshots: pipeline.snapshots(),
             scheduler: pipeline.scheduler(),
             config: watch::channel(Arc::new(config.clone())).1,
+            loaded: watch::channel(Loaded { at: Timestamp::from_secs(0), successful: true }).1,
             targets: Arc::new(Default::default),
             ready: watch::channel(true).1,
             reloads: None,

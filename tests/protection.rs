@@ -253,8 +253,11 @@ async fn a_hundred_reloads_under_load_lose_and_leak_nothing() {
         assert_eq!(held, [acknowledged as f64], "series {series}");
     }
     let scraped = values(&client, &system, "served_total{job='steady'}[1h]").await;
-    let whole: Vec<f64> = (1..=scraped.len()).map(|number| number as f64).collect();
-    assert!(scraped.len() > 10 && scraped == whole, "a scrape of the job that stays was lost or doubled: {scraped:?}");
+    // what a busy machine let time out is told as such, and nothing else is missing
+    let failed = values(&client, &system, "up{job='steady'}[1h]").await.iter().filter(|up| **up == 0.0).count();
+    let skipped = scraped.last().map_or(0.0, |last| *last) as usize - scraped.len();
+    assert!(scraped.len() > 10 && skipped <= failed, "{skipped} scrapes of the job that stays are lost: {scraped:?}");
+    assert!(scraped.is_sorted_by(|a, b| a < b), "a scrape of the job that stays is doubled: {scraped:?}");
     system
         .until("files and tasks are as few as before", async || {
             let after = (open_files(system.pid()), alive().await);

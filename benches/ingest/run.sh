@@ -46,7 +46,7 @@ ours() { # series hours
   cat >"$data.yaml" <<YAML
 server: { listen: "$address" }
 host: { enabled: false }
-ingest: { max_series: 1000000, max_series_per_source: 1000000 }
+ingest: { max_series: 1000000, max_series_per_source: 1000000, max_series_per_metric: 0 }
 store: { embedded: { path: "$data" } }
 YAML
   start=${RECEIVER:-$target/release/bellwether run --config $data.yaml}

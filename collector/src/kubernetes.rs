@@ -1,6 +1,6 @@
 //! A client of a Kubernetes API: the one place that decides where the API is and who we are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster,
@@ -8,8 +8,7 @@ use kube::config::{
 };
 use kube::{Client, Config};
 
-use crate::source::scrape::config::{Authorization, BasicAuth, TlsConfig};
-use crate::source::secret::Secret;
+use crate::access::{self, Authorization, BasicAuth, TlsConfig};
 
 /// Where an API is and who we are to it. With neither a server nor a file: the cluster this process runs in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,14 +35,8 @@ pub enum AccessError {
     #[error("the Kubernetes configuration cannot be used")]
     Kubeconfig(#[source] KubeconfigError),
     /// A file with a secret cannot be read.
-    #[error("could not read {}", path.display())]
-    SecretFile {
-        /// Which.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Secret(#[from] access::AccessError),
     /// TLS cannot be set up.
     #[error("the client of the Kubernetes API cannot be made")]
     Client(#[source] Box<kube::Error>),
@@ -84,7 +77,8 @@ async fn written(server: &str, access: &Access) -> Result<Kubeconfig, AccessErro
         AuthInfo { client_certificate: text(&tls.cert_file), client_key: text(&tls.key_file), ..AuthInfo::default() };
     if let Some(BasicAuth { username, password, password_file }) = &access.basic_auth {
         user.username = Some(username.clone());
-        user.password = secret(password.as_ref(), password_file.as_deref()).await?.map(Into::into);
+        user.password =
+            access::secret(password.as_ref(), password_file.as_deref()).await?.map(|it| it.reveal().to_owned().into());
     }
     if let Some(Authorization { credentials, credentials_file, .. }) = &access.authorization {
         user.token = credentials.as_ref().map(|token| token.reveal().to_owned().into());
@@ -98,11 +92,4 @@ async fn written(server: &str, access: &Access) -> Result<Kubeconfig, AccessErro
         current_context: Some(NAME.to_owned()),
         ..Kubeconfig::default()
     })
-}
-
-async fn secret(written: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>, AccessError> {
-    let Some(path) = file else { return Ok(written.map(|secret| secret.reveal().to_owned())) };
-    let read = tokio::fs::read_to_string(path).await;
-    let text = read.map_err(|source| AccessError::SecretFile { path: path.to_owned(), source })?;
-    Ok(Some(text.trim().to_owned()))
 }

@@ -3,6 +3,7 @@
 //! Sources (`source`) yield batches; `ingest` checks them against limits and hands them to a `Store`, which answers only
 //! when they are durable; `query` evaluates PromQL over any store.
 
+pub mod access;
 pub mod ingest;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;

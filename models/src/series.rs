@@ -221,6 +221,12 @@ impl Labels {
         self.iter().count()
     }
 
+    /// Bytes that all names and values take, each with its length.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether no label is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -260,17 +266,25 @@ fn put_text(out: &mut String, text: &str) {
 
 /// Takes what [`put_text`] put off the front.
 fn take_text<'a>(rest: &mut &'a str) -> &'a str {
-    let (mut len, mut digits) = (0, 0);
-    for byte in rest.bytes() {
-        len |= usize::from(byte & 0x3f) << (6 * digits);
-        digits += 1;
-        if byte < 0x40 {
-            break;
-        }
-    }
+    let (len, digits) = match rest.as_bytes() {
+        [len @ 0..0x40, ..] => (usize::from(*len), 1), // as nearly always
+        bytes => length(bytes),
+    };
     let (text, after) = rest[digits..].split_at(len);
     *rest = after;
     text
+}
+
+fn length(bytes: &[u8]) -> (usize, usize) {
+    let (mut len, mut digits) = (0, 0);
+    for byte in bytes {
+        len |= usize::from(byte & 0x3f) << (6 * digits);
+        digits += 1;
+        if *byte < 0x40 {
+            break;
+        }
+    }
+    (len, digits)
 }
 
 /// Prometheus' notation: `name{a="1",b="2"}`.

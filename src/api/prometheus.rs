@@ -35,7 +35,7 @@ pub fn router(faces: Faces) -> Router {
         .route("/api/v1/alertmanagers", get(alertmanagers))
         .route("/api/v1/status/config", get(config))
         .route("/api/v1/status/flags", get(async || success(json!({}))))
-        .route("/api/v1/status/runtimeinfo", get(async move || runtime(started)))
+        .route("/api/v1/status/runtimeinfo", get(async move |State(faces): State<Faces>| runtime(started, &faces)))
         .route("/api/v1/status/walreplay", get(async || success(json!({ "min": 0, "max": 0, "current": 0 }))))
         .with_state(faces)
 }
@@ -222,21 +222,55 @@ async fn alertmanagers(State(faces): State<Faces>) -> Json<Value> {
 /// The configuration in force; secrets are not shown.
 async fn config(State(faces): State<Faces>) -> Json<Value> {
     let config = faces.config.borrow().clone();
-    success(json!({ "yaml": serde_saphyr::to_string(&*config).unwrap_or_default() }))
+    success(json!({ "yaml": without_passwords(&serde_saphyr::to_string(&*config).unwrap_or_default()) }))
 }
 
-fn runtime(started: Timestamp) -> Json<Value> {
+/// The text with the password of every address in it hidden, as `http://user:<secret>@host/`.
+fn without_passwords(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("://") {
+        let (before, address) = rest.split_at(start + 3);
+        shown.push_str(before);
+        let end = address.find(|c: char| c.is_whitespace() || "/\"'?#,".contains(c)).unwrap_or(address.len());
+        let (authority, after) = address.split_at(end);
+        match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+            Some((user, host)) => shown.extend([user, ":<secret>@", host]),
+            None => shown.push_str(authority),
+        }
+        rest = after;
+    }
+    shown + rest
+}
+
+fn runtime(started: Timestamp, faces: &Faces) -> Json<Value> {
+    let loaded = *faces.loaded.borrow();
+    let retention = duration::format(faces.config.borrow().store.embedded.retention);
     let info: BTreeMap<&str, Value> = BTreeMap::from([
         ("startTime", json!(Moment(started))),
         ("CWD", json!("")),
-        ("reloadConfigSuccess", json!(true)),
-        ("lastConfigTime", json!(Moment(started))),
+        ("reloadConfigSuccess", json!(loaded.successful)),
+        ("lastConfigTime", json!(Moment(loaded.at))),
         ("corruptionCount", json!(0)),
-        ("goroutineCount", json!(0)),
+        ("goroutineCount", json!(tokio::runtime::Handle::current().metrics().num_alive_tasks())),
         ("GOMAXPROCS", json!(std::thread::available_parallelism().map_or(1, usize::from))),
         ("GOGC", json!("")),
         ("GODEBUG", json!("")),
-        ("storageRetention", json!("")),
+        ("storageRetention", json!(retention)),
     ]);
     success(json!(info))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_passwords;
+
+    #[test]
+    fn passwords_in_addresses_are_hidden_and_nothing_else_is() {
+        let told =
+            "url: http://me:pass@word@db:8086/x?y=a@b\nother: \"https://me@host/\"\nplain: http://[::1]:9090\na: b://";
+        let expected =
+            "url: http://me:<secret>@db:8086/x?y=a@b\nother: \"https://me@host/\"\nplain: http://[::1]:9090\na: b://";
+        assert_eq!(without_passwords(told), expected);
+    }
 }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bellwether_models::series::{Labels, METRIC_NAME, Timestamp};
+use hashbrown::DefaultHashBuilder;
 
 use super::spread::{Sketch, Spread};
 
@@ -14,8 +15,10 @@ const FOLLOWED_FROM: usize = 100;
 /// Series by fingerprint, with the time of their latest samples and their group: about 24 bytes each.
 #[derive(Default)]
 pub(super) struct ActiveSeries {
-    hasher: RandomState,
-    seen: HashMap<u64, Seen>,
+    hasher: DefaultHashBuilder,
+    /// For what estimates from the bits of a hash.
+    sketcher: RandomState,
+    seen: HashMap<u64, Seen, DefaultHashBuilder>,
     sources: Vec<Source>,
     by_name: HashMap<Box<str>, usize>,
     groups: Vec<Group>,
@@ -152,12 +155,12 @@ impl ActiveSeries {
     /// Notes the label values of a new series, taken in or refused.
     pub(super) fn note(&mut self, source: usize, labels: &Labels) {
         let metric = labels.metric_name();
-        let hash = self.hasher.hash_one(metric);
+        let hash = self.sketcher.hash_one(metric);
         self.sources[source].names.add(hash);
         let Some(index) = self.sources[source].groups.get(metric) else { return };
         let group = &mut self.groups[*index as usize];
         if group.alive >= FOLLOWED_FROM {
-            group.spread.get_or_insert_default().add(&self.hasher, labels);
+            group.spread.get_or_insert_default().add(&self.sketcher, labels);
         }
     }
 

@@ -156,10 +156,7 @@ impl Gate {
 
 /// Bytes a batch occupies while it waits, roughly: what the in-flight limit counts.
 pub(super) fn weight(batch: &Batch) -> u64 {
-    let of_series = |series: &SeriesSamples| {
-        let labels: usize = series.labels.iter().map(|(name, value)| 40 + name.len() + value.len()).sum();
-        (48 + labels + 16 * series.samples.len()) as u64
-    };
+    let of_series = |series: &SeriesSamples| (128 + series.labels.text_len() + 16 * series.samples.len()) as u64;
     batch.iter().map(of_series).sum()
 }
 

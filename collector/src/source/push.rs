@@ -28,8 +28,10 @@ use crate::source::tasks::{TaskConfig, TaskDesk};
 
 mod decoded;
 mod influx;
+mod known;
 mod native;
 mod otlp_http;
+mod otlp_weight;
 mod refusal;
 mod remote_write;
 mod tenant;
@@ -38,6 +40,7 @@ mod wire;
 mod write_v1;
 mod write_v2;
 
+use known::Known;
 use refusal::PushRefusal;
 use tenant::Tenants;
 
@@ -95,7 +98,13 @@ pub fn router_with(ingest: Ingest, config: PushConfig) -> Router {
         .route("/v1/metrics", post(otlp_http::receive))
         .route(otlp_http::GRPC_PATH, post(otlp_http::receive_grpc));
     let events = events(&ingest, &config);
-    let door = Door { ingest, config: Arc::new(config.clone()), deltas: Arc::default(), tenants: Tenants::default() };
+    let door = Door {
+        ingest,
+        config: Arc::new(config.clone()),
+        deltas: Arc::default(),
+        tenants: Tenants::default(),
+        known: Arc::default(),
+    };
     guarded(routes.with_state(door).merge(events), config).route("/ping", get(influx::ping))
 }
 
@@ -149,6 +158,7 @@ struct Door {
     config: Arc<PushConfig>,
     deltas: Arc<Mutex<Totals>>,
     tenants: Tenants,
+    known: Arc<Known>,
 }
 
 impl Door {

@@ -1,6 +1,7 @@
 //! What every reader must keep, whatever bytes it is given: one function a reader. The fuzzer looks for bytes that make
 //! one of them panic; the tests replay the bytes that are known.
 
+mod annotated_csv;
 mod door;
 mod events;
 mod exposition;
@@ -20,6 +21,7 @@ pub type Target = fn(&[u8]);
 
 /// All targets by the names of their corpora.
 pub const ALL: &[(&str, Target)] = &[
+    ("annotated_csv", annotated_csv::annotated_csv),
     ("config", yaml::config),
     ("events", events::events),
     ("exposition", exposition::exposition),

@@ -184,14 +184,9 @@ fn sum(samples: &[Sample]) -> f64 {
     sum.total()
 }
 
-/// The mean; where the sum overflows, or is none, updated sample by sample.
+/// The mean, updated sample by sample as Prometheus 2 does: no intermediate sum overflows, and its last bits are the same,
+/// which is what `idelta` or `==` over it see. An infinite mean stays until the other infinity or NaN comes.
 fn average(samples: &[Sample]) -> f64 {
-    let sum = sum(samples);
-    if sum.is_finite() { sum / samples.len() as f64 } else { average_of_large(samples) }
-}
-
-/// The mean, without an intermediate sum that overflows. An infinite mean stays until the other infinity or NaN comes.
-fn average_of_large(samples: &[Sample]) -> f64 {
     let mut mean = CompensatedSum::default();
     for (index, value) in samples.iter().map(|sample| sample.value).enumerate() {
         let so_far = mean.raw();

@@ -2,6 +2,7 @@
 
 use bellwether_models::series::METRIC_NAME;
 
+use super::wire::WireError;
 use crate::ingest::Refusal;
 use crate::metadata::Described;
 use crate::source::exponential::Bucketed;
@@ -46,9 +47,17 @@ pub(super) struct RefusedSeries {
 /// So many refused series are kept apart; further ones count with the first of their fault.
 const MOST_APART: usize = 1000;
 
+/// What a series takes beside its labels and samples.
+const SERIES_BYTES: usize = 128;
+/// A request may take so many times the bytes of the largest body when it is taken apart.
+const GROWTH: u64 = 4;
+
 /// A request taken apart.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
+    /// Bytes that it may take, and those that it takes: symbols and buckets make a request larger than its message.
+    limit: u64,
+    taken: u64,
     /// What can go on.
     pub batch: Batch,
     /// What cannot.
@@ -63,8 +72,19 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
+    /// Nothing yet, with room according to the largest body.
+    pub(super) fn of_body(largest: u64) -> Self {
+        Self { limit: largest.saturating_mul(GROWTH), ..Self::default() }
+    }
+
+    /// Makes room for one more series or description with so many bytes of text.
+    pub(super) fn room_for(&mut self, text: usize) -> Result<(), WireError> {
+        self.taken += (SERIES_BYTES + text) as u64;
+        if self.taken > self.limit { Err(WireError::Larger { limit: self.limit }) } else { Ok(()) }
+    }
+
     /// Takes a good series in, and the histograms that came with it as series of buckets.
-    pub(super) fn take(&mut self, series: SeriesSamples, histograms: Vec<Option<Bucketed>>) {
+    pub(super) fn take(&mut self, series: SeriesSamples, histograms: Vec<Option<Bucketed>>) -> Result<(), WireError> {
         let unknown = histograms.iter().filter(|histogram| histogram.is_none()).count();
         if unknown > 0 {
             let metric = series.labels.metric_name().as_bytes();
@@ -74,11 +94,14 @@ impl Decoded {
             let before = self.batch.len();
             histogram.series(&series.labels, &mut self.batch);
             self.histograms += 1;
-            self.bucket_samples += (self.batch.len() - before) as u64;
+            let buckets = self.batch.len() - before;
+            self.bucket_samples += buckets as u64;
+            (0..buckets).try_for_each(|_| self.room_for(series.labels.text_len()))?;
         }
         if !series.samples.is_empty() {
             self.batch.push(series);
         }
+        Ok(())
     }
 
     /// Notes a series passed over. Of very many only the first are kept apart: a request of short series must not

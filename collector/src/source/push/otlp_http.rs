@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use prost::Message;
 
 use super::refusal::{PushRefusal, told};
-use super::{Door, unpack};
+use super::{Door, otlp_weight, unpack};
 use crate::ingest::Refusal;
 use crate::source::otlp;
 
@@ -45,8 +45,8 @@ async fn export_http(door: &Door, headers: &HeaderMap, body: Body) -> Result<Res
         }
     };
     let request = match kind.as_str() {
-        PROTOBUF => ExportMetricsServiceRequest::decode(body).map_err(|error| PushRefusal::Otlp(error.to_string()))?,
-        JSON => serde_json::from_slice(&body).map_err(|error| PushRefusal::Otlp(error.to_string()))?,
+        PROTOBUF => decode(door, body)?,
+        JSON => decode_json(door, &body)?,
         _ => {
             let expected = "application/x-protobuf or application/json";
             return Err(PushRefusal::ContentType { found: content_type, expected });
@@ -59,6 +59,29 @@ async fn export_http(door: &Door, headers: &HeaderMap, body: Body) -> Result<Res
         _ => (PROTOBUF, answer.encode_to_vec()),
     };
     Ok((StatusCode::OK, [(CONTENT_TYPE, kind)], bytes).into_response())
+}
+
+/// A message counts as so many bytes of an unpacked body, however few it is sent in.
+const MESSAGE_BYTES: u64 = 64;
+
+fn decode(door: &Door, message: Bytes) -> Result<ExportMetricsServiceRequest, PushRefusal> {
+    let most = most_messages(door);
+    let messages = otlp_weight::messages(&message, most).map_err(|error| PushRefusal::Otlp(error.to_string()))?;
+    bounded(messages, most)?;
+    ExportMetricsServiceRequest::decode(message).map_err(|error| PushRefusal::Otlp(error.to_string()))
+}
+
+fn decode_json(door: &Door, text: &[u8]) -> Result<ExportMetricsServiceRequest, PushRefusal> {
+    bounded(text.iter().filter(|byte| **byte == b'{').count(), most_messages(door))?;
+    serde_json::from_slice(text).map_err(|error| PushRefusal::Otlp(error.to_string()))
+}
+
+fn most_messages(door: &Door) -> usize {
+    usize::try_from(door.config.max_unpacked_body.bytes() / MESSAGE_BYTES).unwrap_or(usize::MAX).max(1000)
+}
+
+fn bounded(messages: usize, limit: usize) -> Result<(), PushRefusal> {
+    if messages > limit { Err(PushRefusal::TooManyMessages { limit }) } else { Ok(()) }
 }
 
 /// Writes what a request holds; what is rejected is told in the answer.
@@ -119,8 +142,7 @@ type GrpcError = (u32, String);
 async fn export_grpc(door: &Door, headers: &HeaderMap, body: Body) -> Result<ExportMetricsServiceResponse, GrpcError> {
     let body = door.body(body).await.map_err(grpc_error)?;
     let message = grpc_unframe(door, headers, body)?;
-    let request = ExportMetricsServiceRequest::decode(message)
-        .map_err(|error| grpc_error(PushRefusal::Otlp(error.to_string())))?;
+    let request = decode(door, message).map_err(grpc_error)?;
     let source = door.source(ORIGIN, headers).map_err(grpc_error)?;
     export(door, &source, &request).await.map_err(grpc_error)
 }

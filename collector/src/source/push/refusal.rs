@@ -18,6 +18,8 @@ pub(super) enum PushRefusal {
     Unauthorized,
     #[error("the {what} is larger than the limit of {limit} bytes")]
     TooLarge { what: &'static str, limit: u64 },
+    #[error("the request holds more than {limit} messages; send smaller batches")]
+    TooManyMessages { limit: usize },
     #[error("the body did not come within {} s", timeout.as_secs())]
     TooSlow { timeout: Duration },
     #[error("the body broke off: {0}")]
@@ -54,7 +56,7 @@ impl PushRefusal {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::KeptElsewhere(_) => StatusCode::FORBIDDEN,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::TooManyMessages { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             // The fault of the way here, so not 400 or 408, after which Prometheus throws the samples away.
             Self::TooSlow { .. } | Self::BrokenOff(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ContentType { .. } | Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -74,7 +76,7 @@ impl PushRefusal {
     fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::TooManyMessages { .. } => "too_large",
             Self::TooSlow { .. } => "too_slow",
             Self::BrokenOff(_) => "broken_off",
             Self::ContentType { .. } => "content_type",

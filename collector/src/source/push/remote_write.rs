@@ -57,11 +57,12 @@ async fn write(
 ) -> Result<(), PushRefusal> {
     let source = door.source(ORIGIN, headers)?;
     let body = door.body(body).await?;
-    let message = unpack::snappy(&body, door.config.max_unpacked_body.bytes())?;
+    let largest = door.config.max_unpacked_body.bytes();
+    let message = unpack::snappy(&body, largest)?;
     drop(body);
     let decoded = match version {
-        Version::V1 => write_v1::decode(&message),
-        Version::V2 => write_v2::decode(&message),
+        Version::V1 => write_v1::decode(&message, largest, &door.known),
+        Version::V2 => write_v2::decode(&message, largest),
     };
     let mut decoded = decoded.map_err(PushRefusal::Message)?;
     door.ingest.describe(std::mem::take(&mut decoded.described));

@@ -29,6 +29,8 @@ pub(crate) enum WireError {
     FieldZero,
     #[error("field {field} has the wrong wire type")]
     FieldType { field: u32 },
+    #[error("taken apart, the request is larger than {limit} bytes")]
+    Larger { limit: u64 },
 }
 
 /// The fields of a message in the order of the bytes.
@@ -73,6 +75,39 @@ impl<'a> Iterator for Fields<'a> {
         }
         Some(field)
     }
+}
+
+/// Takes a message of two short texts, in fields 1 and 2, off the front, where it stands in field 1 and is written as every
+/// sender writes it; otherwise leaves the bytes as they are, for [`Fields`] to read.
+pub(super) fn take_pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let [0x0a, length @ ..0x80, 0x0a, first @ ..0x80, after @ ..] = *rest else { return None };
+    let (name, after) = after.split_at_checked(usize::from(*first))?;
+    let [0x12, second @ ..0x80, after @ ..] = after else { return None };
+    let (value, after) = after.split_at_checked(usize::from(*second))?;
+    if usize::from(*length) != name.len() + value.len() + 4 {
+        return None;
+    }
+    *rest = after;
+    Some((name, value))
+}
+
+/// Takes a message of a double in field 1 and a number in field 2, either of them left out where it is 0, off the front,
+/// where it stands in field 2; otherwise leaves the bytes as they are.
+pub(super) fn take_sample(rest: &mut &[u8]) -> Option<(f64, i64)> {
+    let [0x12, length @ ..0x80, after @ ..] = *rest else { return None };
+    let (mut message, after) = after.split_at_checked(usize::from(*length))?;
+    let mut value = 0.0;
+    if let [0x09, number @ ..] = message {
+        let (bits, behind) = number.split_first_chunk::<8>()?;
+        (value, message) = (f64::from_le_bytes(*bits), behind);
+    }
+    let mut at = 0;
+    if let [0x10, number @ ..] = message {
+        message = number;
+        at = varint(&mut message).ok()? as i64;
+    }
+    message.is_empty().then(|| *rest = after)?;
+    Some((value, at))
 }
 
 /// The numbers of a packed repeated field.
@@ -146,6 +181,34 @@ mod tests {
             prop_assert_eq!(read.float.to_bits(), message.float.to_bits());
             read.float = 0.0;
             prop_assert_eq!(read, Reference { float: 0.0, ..message });
+        }
+
+        #[test]
+        fn a_short_pair_is_read_as_the_fields_would_be(name in "[a-z]{0,70}", value in "[a-z]{0,70}", tail: Vec<u8>) {
+            let part = |tag: u8, text: &str| [&[tag, text.len() as u8], text.as_bytes()].concat();
+            let pair = [part(0x0a, &name), part(0x12, &value)].concat();
+            let mut message = vec![0x0a];
+            prost::encoding::encode_varint(pair.len() as u64, &mut message);
+            message.extend([&pair[..], &tail].concat());
+            let mut rest = &message[..];
+            if pair.len() < 0x80 {
+                prop_assert_eq!(take_pair(&mut rest), Some((name.as_bytes(), value.as_bytes())));
+                prop_assert_eq!(rest, &tail[..]);
+            } else {
+                prop_assert_eq!(take_pair(&mut rest), None);
+                prop_assert_eq!(rest, &message[..]);
+            }
+        }
+
+        #[test]
+        fn a_pair_taken_is_what_the_fields_say(bytes in proptest::collection::vec(0u8..24, 0..40)) {
+            let mut rest = &bytes[..];
+            if let Some((name, value)) = take_pair(&mut rest) {
+                let mut fields = Fields::of(&bytes);
+                let Some(Ok((1, Value::Bytes(inner)))) = fields.next() else { panic!("field 1 of {bytes:?}") };
+                let inner: Result<Vec<_>, _> = Fields::of(inner).collect();
+                prop_assert_eq!(inner, Ok(vec![(1, Value::Bytes(name)), (2, Value::Bytes(value))]));
+            }
         }
 
         #[test]

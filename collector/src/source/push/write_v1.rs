@@ -6,8 +6,9 @@
 use bellwether_models::series::{Labels, Sample, Timestamp};
 
 use super::decoded::{Decoded, SeriesFault};
+use super::known::Known;
 use super::native;
-use super::wire::{Fields, Value, WireError};
+use super::wire::{Fields, Value, WireError, take_pair, take_sample};
 use crate::metadata::{Described, MetricType};
 use crate::store::SeriesSamples;
 
@@ -15,12 +16,15 @@ use crate::store::SeriesSamples;
 ///
 /// # Errors
 /// [`WireError`] when the bytes are not such a message.
-pub(super) fn decode(message: &[u8]) -> Result<Decoded, WireError> {
-    let mut decoded = Decoded::default();
+pub(super) fn decode(message: &[u8], largest_body: u64, known: &Known) -> Result<Decoded, WireError> {
+    let (mut decoded, mut pairs) = (Decoded::of_body(largest_body), Vec::with_capacity(16));
     for field in Fields::of(message) {
         match field? {
-            (1, Value::Bytes(series)) => decode_series(series, &mut decoded)?,
-            (3, Value::Bytes(metadata)) => decoded.described.push(decode_metadata(metadata)?),
+            (1, Value::Bytes(series)) => decode_series(series, known, &mut pairs, &mut decoded)?,
+            (3, Value::Bytes(metadata)) => {
+                decoded.room_for(metadata.len())?;
+                decoded.described.push(decode_metadata(metadata)?);
+            }
             (field @ (1 | 3), _) => return Err(WireError::FieldType { field }),
             _ => {} // what may come to be
         }
@@ -44,11 +48,23 @@ fn decode_metadata(message: &[u8]) -> Result<Described, WireError> {
     Ok(described)
 }
 
-fn decode_series(message: &[u8], decoded: &mut Decoded) -> Result<(), WireError> {
-    let mut pairs = Vec::with_capacity(16);
-    let mut samples = Vec::with_capacity(1);
-    let mut histograms = Vec::new();
-    for field in Fields::of(message) {
+fn decode_series<'m>(
+    message: &'m [u8],
+    known: &Known,
+    pairs: &mut Vec<(&'m [u8], &'m [u8])>,
+    decoded: &mut Decoded,
+) -> Result<(), WireError> {
+    pairs.clear();
+    let mut rest = message;
+    while let Some(pair) = take_pair(&mut rest) {
+        pairs.push(pair);
+    }
+    let (sent, first) = (&message[..message.len() - rest.len()], pairs.len());
+    let (mut samples, mut histograms) = (Vec::with_capacity(1), Vec::new());
+    while let Some((value, millis)) = take_sample(&mut rest) {
+        samples.push(Sample { at: Timestamp::from_millis(millis), value });
+    }
+    for field in Fields::of(rest) {
         match field? {
             (1, Value::Bytes(label)) => pairs.push(decode_label(label)?),
             (2, Value::Bytes(sample)) => samples.push(decode_sample(sample)?),
@@ -58,9 +74,13 @@ fn decode_series(message: &[u8], decoded: &mut Decoded) -> Result<(), WireError>
             _ => {}
         }
     }
-    match checked_labels(&pairs) {
-        Err(fault) => decoded.refuse(fault, &pairs, samples.len() + histograms.len()),
-        Ok(labels) => decoded.take(SeriesSamples { labels, samples }, histograms),
+    let build = || checked_labels(pairs);
+    match if pairs.len() == first { known.labels(sent, pairs, build) } else { build() } {
+        Err(fault) => decoded.refuse(fault, pairs, samples.len() + histograms.len()),
+        Ok(labels) => {
+            decoded.room_for(labels.text_len())?;
+            decoded.take(SeriesSamples { labels, samples }, histograms)?;
+        }
     }
     Ok(())
 }
@@ -134,8 +154,12 @@ mod tests {
     use prost::Message;
 
     use super::super::native::tests::{Histogram, example};
-    use super::reference::{WriteRequest, series};
+    use super::reference::{self, WriteRequest, series};
     use super::*;
+
+    fn all(message: &[u8]) -> Result<Decoded, WireError> {
+        decode(message, 1 << 20, &Known::default())
+    }
 
     #[test]
     fn a_request_becomes_a_batch_and_each_bad_series_is_refused_alone() {
@@ -152,7 +176,7 @@ mod tests {
             ],
         };
 
-        let decoded = decode(&request.encode_to_vec()).unwrap();
+        let decoded = all(&request.encode_to_vec()).unwrap();
 
         assert_eq!((decoded.batch.len(), decoded.histograms, decoded.bucket_samples), (2 + 9, 1, 9));
         assert_eq!(decoded.batch[5].labels.to_string(), r#"h_bucket{le="4"}"#);
@@ -168,6 +192,27 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_sample_taken_is_what_the_fields_say(bits: u64, millis: i64, change in proptest::option::of((0usize..20, 0u8..24))) {
+            let sample = reference::Sample { value: Some(f64::from_bits(bits)), timestamp: millis };
+            let message = sample.encode_to_vec();
+            let mut bytes = [&[0x12, message.len() as u8], &message[..], &[7]].concat();
+            if let Some((at, byte)) = change {
+                let last = bytes.len() - 1;
+                bytes[at.min(last)] = byte;
+            }
+            let mut rest = &bytes[..];
+            match take_sample(&mut rest) {
+                Some((value, millis)) => {
+                    let mut fields = Fields::of(&bytes);
+                    let Some(Ok((2, Value::Bytes(inner)))) = fields.next() else { panic!("field 2 of {bytes:?}") };
+                    let read = decode_sample(inner).unwrap();
+                    prop_assert_eq!((read.value.to_bits(), read.at.as_millis()), (value.to_bits(), millis));
+                }
+                None => prop_assert!(change.is_some() && rest == &bytes[..]),
+            }
+        }
+
+        #[test]
         fn a_damaged_request_is_an_error_or_a_batch_and_never_a_panic(
             at in 0usize..1000, bit in 0u8..8, cut in 0usize..1000,
         ) {
@@ -175,8 +220,8 @@ mod tests {
             let mut bytes = request.encode_to_vec();
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
-            let _ = decode(&bytes);
-            let _ = decode(&bytes[..cut.min(bytes.len())]);
+            let _ = all(&bytes);
+            let _ = all(&bytes[..cut.min(bytes.len())]);
         }
     }
 }

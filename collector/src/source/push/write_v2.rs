@@ -14,8 +14,8 @@ use crate::store::SeriesSamples;
 ///
 /// # Errors
 /// [`WireError`] when the bytes are not such a message.
-pub(super) fn decode(message: &[u8]) -> Result<Decoded, WireError> {
-    let mut decoded = Decoded::default();
+pub(super) fn decode(message: &[u8], largest_body: u64) -> Result<Decoded, WireError> {
+    let mut decoded = Decoded::of_body(largest_body);
     let (mut symbols, mut timeseries) = (Vec::new(), Vec::new());
     for field in Fields::of(message) {
         match field? {
@@ -51,13 +51,14 @@ fn decode_series(message: &[u8], symbols: &[&[u8]], decoded: &mut Decoded) -> Re
         }
     }
     let pairs = resolve(&references, symbols);
+    decoded.room_for(pairs.iter().flatten().map(|(name, value)| name.len() + value.len()).sum())?;
     match pairs.as_ref().ok_or(SeriesFault::BadReference).and_then(|pairs| checked_labels(pairs)) {
         Err(fault) => decoded.refuse(fault, pairs.as_deref().unwrap_or_default(), samples.len() + histograms.len()),
         Ok(labels) => {
             if let Some(said) = metadata {
-                note(decoded, labels.metric_name(), said);
+                note(decoded, labels.metric_name(), said)?;
             }
-            decoded.take(SeriesSamples { labels, samples }, histograms);
+            decoded.take(SeriesSamples { labels, samples }, histograms)?;
         }
     }
     Ok(())
@@ -85,13 +86,15 @@ fn decode_metadata<'a>(message: &[u8], symbols: &[&'a [u8]]) -> Result<Said<'a>,
 }
 
 /// Notes what is said of a series' metric; the series of one metric, which say the same, mostly follow each other.
-fn note(decoded: &mut Decoded, series: &str, (kind, help, unit): Said<'_>) {
+fn note(decoded: &mut Decoded, series: &str, (kind, help, unit): Said<'_>) -> Result<(), WireError> {
     let metric = family(series, kind);
     let told = decoded.described.last().is_some_and(|last| last.metric == metric);
     if !told && (kind, help, unit) != (MetricType::Unknown, &[], &[]) {
+        decoded.room_for(metric.len() + help.len() + unit.len())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         decoded.described.push(Described { metric: metric.to_owned(), kind, help: text(help), unit: text(unit) });
     }
+    Ok(())
 }
 
 /// The metric family of a series: the parts of histograms and summaries belong to one.
@@ -123,6 +126,27 @@ mod tests {
     use super::*;
     use crate::remote_write::v2::{Request, Sample, TimeSeries};
 
+    const LARGEST: u64 = 1 << 20;
+
+    #[test]
+    fn a_symbol_that_every_series_repeats_does_not_fill_the_memory() {
+        let (long, series) = (
+            vec![b'x'; 1 << 16],
+            TimeSeries {
+                labels_refs: vec![1, 2],
+                samples: vec![Sample { value: Some(1.0), timestamp: 7 }],
+                ..TimeSeries::default()
+            },
+        );
+        let request = |count| Request {
+            symbols: vec![vec![], b"__name__".to_vec(), long.clone()],
+            timeseries: vec![series.clone(); count],
+        };
+        assert_eq!(decode(&request(60).encode_to_vec(), LARGEST).unwrap().batch.len(), 60);
+        let error = decode(&request(5000).encode_to_vec(), LARGEST).unwrap_err();
+        assert_eq!(error, WireError::Larger { limit: 4 * LARGEST });
+    }
+
     fn request(all: &[&[u32]]) -> Request {
         let series = |refs: &&[u32]| TimeSeries {
             labels_refs: refs.to_vec(),
@@ -140,7 +164,7 @@ mod tests {
         let mut request = request(&[&[1, 2, 3, 4], &[1, 2, 3], &[1, 99], &[3, 4, 1, 2], &[1, 0], &[1, 4]]);
         let unknown = native::tests::Histogram { schema: 99, ..native::tests::example() };
         request.timeseries[5].histograms.push(unknown.encode_to_vec());
-        let decoded = decode(&request.encode_to_vec()).unwrap();
+        let decoded = decode(&request.encode_to_vec(), LARGEST).unwrap();
         let kept: Vec<String> = decoded.batch.iter().map(|series| series.labels.to_string()).collect();
         assert_eq!(kept, [r#"up{job="node"}"#, "node"]);
         use SeriesFault::*;
@@ -154,8 +178,8 @@ mod tests {
             let mut bytes = request(&[&[1, 2, 3, 4][..]; 10]).encode_to_vec();
             let (at, cut) = (at % bytes.len(), cut % bytes.len());
             bytes[at] ^= 1 << bit;
-            let _ = decode(&bytes);
-            let _ = decode(&bytes[..cut]);
+            let _ = decode(&bytes, LARGEST);
+            let _ = decode(&bytes[..cut], LARGEST);
         }
     }
 }

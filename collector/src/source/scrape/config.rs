@@ -1,16 +1,15 @@
 //! What is scraped, and how: Prometheus' own `scrape_configs` syntax.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kubernetes::config::{self as kubernetes, KubernetesSdConfig};
+use crate::access::{self, Authorization, BasicAuth, TlsConfig};
 use crate::ingest::is_label_name;
 use crate::source::relabel::{RelabelConfig, RelabelError, Relabeling};
-use crate::source::secret::Secret;
 use crate::source::size::ByteSize;
 
 /// One job: a set of targets scraped alike.
@@ -173,51 +172,6 @@ impl Default for HttpSdConfig {
     }
 }
 
-/// User and password.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BasicAuth {
-    /// The user.
-    pub username: String,
-    /// The password, written here.
-    pub password: Option<Secret>,
-    /// File the password is read from at every scrape.
-    pub password_file: Option<PathBuf>,
-}
-
-/// Credentials in the header `Authorization`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Authorization {
-    /// Kind of credentials. Default `Bearer`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The credentials, written here.
-    pub credentials: Option<Secret>,
-    /// File the credentials are read from at every scrape.
-    pub credentials_file: Option<PathBuf>,
-}
-
-impl Default for Authorization {
-    fn default() -> Self {
-        Self { kind: "Bearer".to_owned(), credentials: None, credentials_file: None }
-    }
-}
-
-/// How TLS is spoken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
-    /// PEM file of the authorities to trust, in place of those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file of our own certificate, for servers that ask for one. With `key_file`.
-    pub cert_file: Option<PathBuf>,
-    /// PEM file of our own key. With `cert_file`.
-    pub key_file: Option<PathBuf>,
-    /// Whether any certificate is taken. Default false.
-    pub insecure_skip_verify: bool,
-}
-
 /// Why a job cannot be scraped as configured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -300,7 +254,9 @@ fn job(config: &ScrapeConfig) -> Result<Job, ScrapeConfigError> {
 }
 
 fn problem_of(config: &ScrapeConfig) -> Option<String> {
-    problem_of_times(config).or_else(|| problem_of_auth(config)).or_else(|| problem_of_targets(config))
+    problem_of_times(config)
+        .or_else(|| access::problem_of(config.basic_auth.as_ref(), config.authorization.as_ref(), &config.tls_config))
+        .or_else(|| problem_of_targets(config))
 }
 
 fn problem_of_times(config: &ScrapeConfig) -> Option<String> {
@@ -314,20 +270,6 @@ fn problem_of_times(config: &ScrapeConfig) -> Option<String> {
         }
         _ => None,
     }
-}
-
-fn problem_of_auth(config: &ScrapeConfig) -> Option<String> {
-    if config.basic_auth.is_some() && config.authorization.is_some() {
-        return Some("write basic_auth or authorization, not both".to_owned());
-    }
-    if config.basic_auth.as_ref().is_some_and(|auth| auth.password.is_some() && auth.password_file.is_some()) {
-        return Some("write password or password_file, not both".to_owned());
-    }
-    if config.authorization.as_ref().is_some_and(|auth| auth.credentials.is_some() && auth.credentials_file.is_some()) {
-        return Some("write credentials or credentials_file, not both".to_owned());
-    }
-    let TlsConfig { cert_file, key_file, .. } = &config.tls_config;
-    (cert_file.is_some() != key_file.is_some()).then(|| "cert_file and key_file go together".to_owned())
 }
 
 fn problem_of_targets(config: &ScrapeConfig) -> Option<String> {

@@ -1,8 +1,8 @@
 //! Why a scrape failed.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access::AccessError;
 use crate::source::exposition::ExpositionError;
 
 /// Why a scrape failed. The target is down (`up` is 0) and its series end.
@@ -32,12 +32,9 @@ pub(super) enum ScrapeFailure {
     /// The target could not be reached or the answer broke off.
     #[error("could not fetch {url}: {}", root_of(source))]
     Transport { url: String, source: reqwest::Error },
-    /// A file with a secret could not be read.
-    #[error("could not read {}: {source}", path.display())]
-    SecretFile { path: PathBuf, source: std::io::Error },
-    /// A certificate, key or authority file cannot be used.
-    #[error("tls_config cannot be used: {detail}")]
-    Tls { detail: String },
+    /// A file or setting by which the target is reached cannot be used.
+    #[error("{}", in_full(.0))]
+    Access(#[from] AccessError),
 }
 
 impl ScrapeFailure {
@@ -52,8 +49,8 @@ impl ScrapeFailure {
             Self::Timeout { .. } => "timeout",
             Self::Status { .. } => "status",
             Self::Transport { .. } => "transport",
-            Self::SecretFile { .. } => "secret_file",
-            Self::Tls { .. } => "tls",
+            Self::Access(AccessError::File { .. }) => "secret_file",
+            Self::Access(AccessError::Setting { .. }) => "tls",
         }
     }
 }
@@ -65,4 +62,8 @@ fn root_of(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+fn in_full(error: &AccessError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

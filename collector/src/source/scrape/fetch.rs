@@ -1,17 +1,16 @@
 //! Asks a target for its metrics over HTTP.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, redirect};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Client, RequestBuilder, Response, redirect};
 
-use super::config::{Authorization, BasicAuth, Job, Scheme, ScrapeConfig, TlsConfig};
+use super::config::{Job, Scheme, ScrapeConfig};
 use super::failure::ScrapeFailure;
 use super::target::Target;
+use crate::access;
 use crate::source::exposition::Format;
-use crate::source::secret::Secret;
 
 /// Largest body read whatever the job says.
 const MAX_BODY_BYTES: u64 = 1 << 30;
@@ -69,7 +68,12 @@ impl Fetcher {
     async fn send(&self, request: RequestBuilder, url: &str) -> Result<Fetched, ScrapeFailure> {
         let transport =
             |source: reqwest::Error| ScrapeFailure::Transport { url: url.to_owned(), source: source.without_url() };
-        let response = authorize(request, &self.job.config).await?.send().await.map_err(transport)?;
+        let config = &self.job.config;
+        let response = access::authorize(request, config.basic_auth.as_ref(), config.authorization.as_ref())
+            .await?
+            .send()
+            .await
+            .map_err(transport)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(ScrapeFailure::Status { status: response.status().as_u16() });
         }
@@ -101,64 +105,12 @@ impl Fetcher {
 
 async fn client(config: &ScrapeConfig) -> Result<Client, ScrapeFailure> {
     let redirects = if config.follow_redirects { redirect::Policy::limited(10) } else { redirect::Policy::none() };
-    let builder = Client::builder()
-        .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirects)
-        .no_proxy()
-        .pool_idle_timeout(Duration::from_secs(300));
-    let TlsConfig { ca_file, cert_file, key_file, insecure_skip_verify } = &config.tls_config;
-    let mut builder = match ca_file {
-        Some(path) => builder.tls_certs_only(authorities(path).await?),
-        // without TLS the authorities of the system need not be there
-        None if !may_need_tls(config) => builder.tls_certs_only([]),
-        None => builder,
-    };
-    if *insecure_skip_verify {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    if let (Some(cert), Some(key)) = (cert_file, key_file) {
-        let pem = [read_file(cert).await?, read_file(key).await?].join(&b'\n');
-        builder = builder.identity(Identity::from_pem(&pem).map_err(tls)?);
-    }
-    builder.build().map_err(tls)
+    let builder = Client::builder().redirect(redirects).pool_idle_timeout(Duration::from_secs(300));
+    Ok(access::client(builder, &config.tls_config, may_need_tls(config)).await?)
 }
 
 fn may_need_tls(config: &ScrapeConfig) -> bool {
     config.scheme == Scheme::Https
         || config.http_sd_configs.iter().any(|sd| sd.url.starts_with("https:"))
         || config.relabel_configs.iter().any(|rule| rule.target_label == "__scheme__")
-}
-
-async fn authorities(path: &Path) -> Result<Vec<Certificate>, ScrapeFailure> {
-    Certificate::from_pem_bundle(&read_file(path).await?).map_err(tls)
-}
-
-fn tls(error: reqwest::Error) -> ScrapeFailure {
-    let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-    ScrapeFailure::Tls { detail: format!("{error}{cause}") }
-}
-
-async fn authorize(request: RequestBuilder, config: &ScrapeConfig) -> Result<RequestBuilder, ScrapeFailure> {
-    if let Some(BasicAuth { username, password, password_file }) = &config.basic_auth {
-        let password = secret(password.as_ref(), password_file.as_deref()).await?;
-        return Ok(request.basic_auth(username, password.as_ref().map(Secret::reveal)));
-    }
-    let Some(Authorization { kind, credentials, credentials_file }) = &config.authorization else {
-        return Ok(request);
-    };
-    let credentials = secret(credentials.as_ref(), credentials_file.as_deref()).await?.unwrap_or_default();
-    let header = HeaderValue::from_str(&format!("{kind} {}", credentials.reveal()));
-    let mut header = header.map_err(|_| ScrapeFailure::Tls { detail: "credentials are not plain text".to_owned() })?;
-    header.set_sensitive(true);
-    Ok(request.header(AUTHORIZATION, header))
-}
-
-async fn secret(written: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, ScrapeFailure> {
-    let Some(path) = file else { return Ok(written.cloned()) };
-    let bytes = read_file(path).await?;
-    Ok(Some(Secret::new(String::from_utf8_lossy(&bytes).trim())))
-}
-
-async fn read_file(path: &Path) -> Result<Vec<u8>, ScrapeFailure> {
-    tokio::fs::read(path).await.map_err(|source| ScrapeFailure::SecretFile { path: path.to_owned(), source })
 }

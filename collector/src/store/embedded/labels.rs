@@ -160,7 +160,8 @@ impl LabelIndex {
 
     fn equals(&self, id: SeriesId, labels: &Labels) -> bool {
         let pairs = self.series.get(id as usize).and_then(Option::as_deref).unwrap_or_default();
-        pairs.len() == labels.len() && self.symbols.texts(Some(pairs)).eq(labels.iter())
+        let mut texts = self.symbols.texts(Some(pairs));
+        labels.iter().all(|pair| texts.next() == Some(pair)) && texts.next().is_none()
     }
 }
 

@@ -341,11 +341,10 @@ impl History {
         let looked_up =
             (known == Newest::UNKNOWN).then(|| state.look_up_newest(id)).transpose().map_err(Failure::Read)?;
         let newest = looked_up.unwrap_or(known).point();
-        let late = newest.map(|newest| staged.iter().map(|s| s.entry.at).take_while(move |at| *at < newest.0));
-        let late: Vec<i64> = late.into_iter().flatten().collect();
-        let stored = match (late.first(), late.last()) {
-            (Some(from), Some(to)) => state.stored(id, *from, *to).map_err(Failure::Read)?,
-            _ => Vec::new(),
+        let late = staged.partition_point(|staged| newest.is_some_and(|newest| staged.entry.at < newest.0));
+        let stored = match &staged[..late] {
+            [first, ..] => state.stored(id, first.entry.at, staged[late - 1].entry.at).map_err(Failure::Read)?,
+            [] => Vec::new(),
         };
         let oldest_allowed = newest.map_or(i64::MIN, |newest| newest.0.saturating_sub(window));
         Ok(Self { newest, looked_up, oldest_allowed, stored, low_water: state.low_water.unwrap_or(i64::MIN) })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::source::scrape::config::{Authorization, TlsConfig};
+use crate::access::{Authorization, TlsConfig};
 use crate::source::secret::Secret;
 use crate::store::remote::{LinkConfig, QueueConfig};
 

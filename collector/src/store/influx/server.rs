@@ -18,8 +18,9 @@ use tracing::{info, warn};
 
 use super::annotated::{self, AnswerError};
 use super::{InfluxConfig, flux, line};
+use crate::access;
 use crate::source::secret::Secret;
-use crate::store::remote::link::{Link, secret, shown};
+use crate::store::remote::link::{Link, shown};
 use crate::store::remote::{LinkError, RemoteStore, Server, WriteError, settle, unavailable};
 use crate::store::{Matcher, SampleRefusal, SeriesSamples, Store, StoreError, TimeRange};
 
@@ -32,7 +33,7 @@ const SHORT_RETENTION: Duration = Duration::from_secs(14 * 86_400);
 pub enum OpenError {
     /// The connection cannot be made as configured.
     #[error("could not prepare the connection to InfluxDB")]
-    Link(#[source] LinkError),
+    Link(#[from] LinkError),
     /// The client cannot be built.
     #[error("could not build the client of InfluxDB: {detail}")]
     Client {
@@ -103,15 +104,12 @@ struct Influx {
 
 impl Influx {
     async fn new(config: &InfluxConfig) -> Result<Self, OpenError> {
-        let token = secret(config.token.as_ref(), config.token_file.as_deref()).await.map_err(OpenError::Link)?;
+        let token =
+            access::secret(config.token.as_ref(), config.token_file.as_deref()).await.map_err(LinkError::from)?;
         let token = token.unwrap_or_default();
-        let link = Link::new(config.link(token.clone())).await.map_err(OpenError::Link)?;
+        let link = Link::new(config.link(token.clone())).await?;
         let authorities = match &config.ca_file {
-            Some(path) => Some(
-                tokio::fs::read(path)
-                    .await
-                    .map_err(|source| OpenError::Link(LinkError::File { path: path.clone(), source }))?,
-            ),
+            Some(path) => Some(access::read(path).await.map_err(LinkError::from)?),
             None => None,
         };
         Ok(Self {

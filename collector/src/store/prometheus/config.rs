@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::source::scrape::config::{Authorization, BasicAuth, TlsConfig};
+use crate::access::{Authorization, BasicAuth, TlsConfig};
 use crate::source::secret::Secret;
 use crate::store::remote::{LinkConfig, QueueConfig};
 

@@ -1,13 +1,12 @@
 //! The HTTP connection to a store's server: credentials, TLS, time limits, bounded answers.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, redirect};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder, Response, redirect};
 
-use crate::source::scrape::config::{Authorization, BasicAuth, TlsConfig};
+use crate::access::{self, AccessError, Authorization, BasicAuth, TlsConfig};
 use crate::source::secret::Secret;
 
 /// Largest answer read.
@@ -36,23 +35,9 @@ pub struct LinkConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// The client cannot be made as configured.
-    #[error("{setting} cannot be used: {detail}")]
-    Setting {
-        /// Which setting.
-        setting: &'static str,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// A file of the configuration cannot be read.
-    #[error("could not read {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
+    /// A file or setting by which the server is reached cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The server was not reached, or did not answer in time.
     #[error("no answer from {url}")]
     Transport {
@@ -120,7 +105,8 @@ pub(in crate::store) struct Link {
 impl Link {
     /// Reads the files of `tls_config` and builds the client.
     pub async fn new(config: LinkConfig) -> Result<Self, LinkError> {
-        let client = client(&config).await?;
+        let builder = Client::builder().redirect(redirect::Policy::none()).gzip(true);
+        let client = access::client(builder, &config.tls_config, !config.url.starts_with("http:")).await?;
         Ok(Self { client, config })
     }
 
@@ -132,7 +118,8 @@ impl Link {
     /// A POST to `path` with credentials and headers.
     pub async fn post(&self, path: &str) -> Result<RequestBuilder, LinkError> {
         let request = self.client.post(self.url(path)).timeout(self.config.timeout).headers(self.headers()?);
-        self.authorize(request).await
+        let LinkConfig { basic_auth, authorization, .. } = &self.config;
+        Ok(access::authorize(request, basic_auth.as_ref(), authorization.as_ref()).await?)
     }
 
     /// Sends; an answer that is no success is an error.
@@ -165,8 +152,8 @@ impl Link {
         LinkError::Transport { url: self.url(path), source: source.without_url() }
     }
 
-    fn headers(&self) -> Result<HeaderMap, LinkError> {
-        let bad = |name: &str| LinkError::Setting { setting: "headers", detail: format!("{name:?} is no header") };
+    fn headers(&self) -> Result<HeaderMap, AccessError> {
+        let bad = |name: &str| AccessError::Setting { setting: "headers", detail: format!("{name:?} is no header") };
         let mut headers = HeaderMap::new();
         for (name, value) in &self.config.headers {
             let mut value = HeaderValue::from_str(value.reveal()).map_err(|_| bad(name))?;
@@ -175,100 +162,25 @@ impl Link {
         }
         Ok(headers)
     }
-
-    async fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder, LinkError> {
-        if let Some(BasicAuth { username, password, password_file }) = &self.config.basic_auth {
-            let password = secret(password.as_ref(), password_file.as_deref()).await?;
-            return Ok(request.basic_auth(username, password.as_ref().map(Secret::reveal)));
-        }
-        let Some(Authorization { kind, credentials, credentials_file }) = &self.config.authorization else {
-            return Ok(request);
-        };
-        let credentials = secret(credentials.as_ref(), credentials_file.as_deref()).await?.unwrap_or_default();
-        let mut header = HeaderValue::from_str(&format!("{kind} {}", credentials.reveal())).map_err(|_| {
-            LinkError::Setting { setting: "authorization", detail: "the credentials are not plain text".to_owned() }
-        })?;
-        header.set_sensitive(true);
-        Ok(request.header(AUTHORIZATION, header))
-    }
 }
 
 impl LinkConfig {
     /// What is wrong with the settings, in words; neither files nor the network are touched.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
-        let TlsConfig { cert_file, key_file, .. } = &self.tls_config;
-        let authorization = self.authorization.as_ref();
         let is_url = reqwest::Url::parse(&self.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         let checks = [
             (!is_url, format!("url {:?} must be an address that begins with http:// or https://", self.url)),
             (self.timeout.is_zero(), "timeout must not be 0".to_owned()),
-            (
-                self.basic_auth.is_some() && authorization.is_some(),
-                "write basic_auth or authorization, not both".to_owned(),
-            ),
-            (
-                self.basic_auth.as_ref().is_some_and(|auth| auth.password.is_some() && auth.password_file.is_some()),
-                "write password or password_file, not both".to_owned(),
-            ),
-            (
-                authorization.is_some_and(|auth| auth.credentials.is_some() && auth.credentials_file.is_some()),
-                "write credentials or credentials_file, not both".to_owned(),
-            ),
-            (cert_file.is_some() != key_file.is_some(), "cert_file and key_file go together".to_owned()),
         ];
         let mut faults: Vec<String> = checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, text)| text).collect();
+        faults.extend(access::problem_of(self.basic_auth.as_ref(), self.authorization.as_ref(), &self.tls_config));
         let odd = |(name, value): &(&String, &Secret)| {
             HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value.reveal()).is_err()
         };
         faults.extend(self.headers.iter().filter(odd).map(|(name, _)| format!("headers: {name:?} is no header")));
         faults
     }
-}
-
-async fn client(config: &LinkConfig) -> Result<Client, LinkError> {
-    let TlsConfig { ca_file, cert_file, key_file, insecure_skip_verify } = &config.tls_config;
-    let builder = Client::builder()
-        .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .gzip(true);
-    let mut builder = match ca_file {
-        Some(path) => {
-            let authorities = Certificate::from_pem_bundle(&read_file(path).await?).map_err(tls)?;
-            builder.tls_certs_only(authorities)
-        }
-        // without TLS the authorities of the system need not be there
-        None if config.url.starts_with("http:") => builder.tls_certs_only([]),
-        None => builder,
-    };
-    if *insecure_skip_verify {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    if let (Some(cert), Some(key)) = (cert_file, key_file) {
-        let pem = [read_file(cert).await?, read_file(key).await?].join(&b'\n');
-        builder = builder.identity(Identity::from_pem(&pem).map_err(tls)?);
-    }
-    builder.build().map_err(tls)
-}
-
-fn tls(error: reqwest::Error) -> LinkError {
-    let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-    LinkError::Setting { setting: "tls_config", detail: format!("{error}{cause}") }
-}
-
-/// A secret, from its file where there is one: read each time, so that it may change.
-pub(in crate::store) async fn secret(
-    written: Option<&Secret>,
-    file: Option<&Path>,
-) -> Result<Option<Secret>, LinkError> {
-    let Some(path) = file else { return Ok(written.cloned()) };
-    let bytes = read_file(path).await?;
-    Ok(Some(Secret::new(String::from_utf8_lossy(&bytes).trim())))
-}
-
-async fn read_file(path: &Path) -> Result<Vec<u8>, LinkError> {
-    tokio::fs::read(path).await.map_err(|source| LinkError::File { path: path.to_owned(), source })
 }
 
 /// The beginning of an answer in one line.
@@ -321,7 +233,7 @@ mod tests {
         std::fs::write(&file, "two").unwrap();
         assert_eq!(asked(&link, "/shown").await.unwrap(), "Bearer two ops");
         std::fs::remove_file(&file).unwrap();
-        assert!(matches!(asked(&link, "/shown").await, Err(LinkError::File { .. })));
+        assert!(matches!(asked(&link, "/shown").await, Err(LinkError::Access(AccessError::File { .. }))));
 
         let basic = BasicAuth { username: "u".to_owned(), password: Some(Secret::new("p")), password_file: None };
         let link = Link::new(LinkConfig { authorization: None, basic_auth: Some(basic), ..config }).await.unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::source::scrape::config::{Authorization, BasicAuth, TlsConfig};
+use crate::access::{Authorization, BasicAuth, TlsConfig};
 
 /// Targets found through the API of a Kubernetes cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

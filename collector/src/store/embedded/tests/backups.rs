@@ -36,7 +36,8 @@ async fn a_backup_taken_under_ingest_holds_all_that_was_acknowledged_before_and_
         let after = contents(&*store).await;
         let (held, again) = restored(&to).await;
         assert!(is_within(&before, &held) && is_within(&held, &after), "backup {taken}");
-        assert!(backup.files > 0 && backup.linked == backup.files, "{backup:?}");
+        // a block that was merged away meanwhile has no name any more to be linked by
+        assert!((1..=backup.files).contains(&backup.linked), "{backup:?}");
         assert_eq!(append(&again, &scrape(10_000, 30)).await.written, 30);
     }
     writer.await.unwrap();
