@@ -28,6 +28,7 @@ mod chunk;
 mod config;
 pub(super) mod disk;
 mod head;
+mod joined;
 pub(super) mod journal;
 mod labels;
 mod merger;

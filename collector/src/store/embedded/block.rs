@@ -16,10 +16,9 @@ use roaring::RoaringBitmap;
 
 use super::chunk::{self, Point};
 use super::disk::{AppendFile, Disk, ReadFile, read_range};
-use super::head::merge;
+use super::joined::Joined;
 use super::journal::{put_labels, take_labels};
 use super::labels::SeriesId;
-use super::state::keep_within;
 use super::wire::{Reader, put_frame, put_varint, put_zigzag};
 
 const HEADER: &[u8; 8] = b"BWBLOCK2";
@@ -158,20 +157,17 @@ impl Block {
     }
 
     /// Samples of a series with `from <= time <= to`, in ascending order of time.
-    pub(super) fn points(&self, id: SeriesId, from: i64, to: i64) -> Result<Vec<Point>, BlockError> {
-        let Some(place) = self.place(id) else { return Ok(Vec::new()) };
+    pub(super) fn points(&self, id: SeriesId, from: i64, to: i64, all: &mut Joined) -> Result<(), BlockError> {
+        let Some(place) = self.place(id) else { return Ok(()) };
         let region = self.region(place)?;
-        let mut runs = Vec::new();
         for (at, chunk) in self.chunks(place, &region) {
             let chunk = chunk.ok_or_else(|| self.damaged(&format!("a chunk of series {id}"), at))?;
-            if chunk.span.0 <= to && chunk.span.1 >= from {
-                let points = chunk::decode(chunk.encoded);
-                runs.push(points.ok_or_else(|| self.damaged(&format!("a chunk of series {id}"), at))?);
+            let touches = chunk.span.0 <= to && chunk.span.1 >= from;
+            if touches && !all.add(from, to, |points| chunk::decode_into(chunk.encoded, points)) {
+                return Err(self.damaged(&format!("a chunk of series {id}"), at));
             }
         }
-        let mut points = merge(runs);
-        keep_within(&mut points, from, to);
-        Ok(points)
+        Ok(())
     }
 
     /// The newest sample of a series.
@@ -288,7 +284,7 @@ impl<'d> BlockWriter<'d> {
         level: usize,
     ) -> Result<(), BlockError> {
         let mut tally = Tally::default();
-        let mut short = Vec::new();
+        let mut short = Joined::default();
         for block in blocks {
             let Some(place) = block.place(id) else { continue };
             let region = block.region(place)?;
@@ -298,12 +294,12 @@ impl<'d> BlockWriter<'d> {
                 if chunk.count >= per_chunk / 2 {
                     tally.add(chunk.count, chunk.span);
                     self.offset += put_frame(&mut self.buffer, chunk.payload) as u64;
-                } else {
-                    short.push(chunk::decode(chunk.encoded).ok_or_else(damaged)?);
+                } else if !short.add(i64::MIN, i64::MAX, |points| chunk::decode_into(chunk.encoded, points)) {
+                    return Err(damaged());
                 }
             }
         }
-        self.put_chunks(id, &merge(short), per_chunk, level, &mut tally);
+        self.put_chunks(id, &short.finish(), per_chunk, level, &mut tally);
         self.placed(id, &tally).map_err(|source| BlockError::Io { path: self.dir.clone(), source })
     }
 

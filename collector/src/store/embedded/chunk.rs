@@ -47,30 +47,48 @@ pub(super) fn encode(points: &[Point], level: usize) -> Vec<u8> {
 
 /// Decodes what [`encode`] wrote; `None` when the bytes are something else.
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Point>> {
-    let mut reader = Reader::new(bytes);
-    let count = reader.length().filter(|count| *count <= MAX_POINTS)?;
-    if count == 0 {
-        return reader.is_empty().then(Vec::new);
-    }
-    let times = times(&mut reader, count)?;
-    let points = match reader.byte()? {
-        WHOLE => {
-            times.zip(column::<i64>(&mut reader, count)?.into_iter().map(|whole| (whole as f64).to_bits())).collect()
-        }
-        FLOATS => times.zip(column::<f64>(&mut reader, count)?.into_iter().map(f64::to_bits)).collect(),
-        _ => return None,
-    };
-    reader.is_empty().then_some(points)
+    let mut points = Vec::new();
+    decode_into(bytes, &mut points).then_some(points)
 }
 
-fn times(reader: &mut Reader<'_>, count: usize) -> Option<impl Iterator<Item = i64> + use<>> {
-    let first = reader.zigzag()?;
-    let steps = column::<i64>(reader, count - 1)?;
-    let sums = steps.into_iter().scan(first, |at, step| {
-        *at = at.wrapping_add(step);
-        Some(*at)
-    });
-    Some(std::iter::once(first).chain(sums))
+/// Appends the points that [`encode`] wrote; `false`, and nothing appended, when the bytes are something else.
+pub(super) fn decode_into(bytes: &[u8], points: &mut Vec<Point>) -> bool {
+    let before = points.len();
+    let done = append(bytes, points).is_some();
+    if !done {
+        points.truncate(before);
+    }
+    done
+}
+
+fn append(bytes: &[u8], points: &mut Vec<Point>) -> Option<()> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.length().filter(|count| *count <= MAX_POINTS)?;
+    if count > 0 {
+        let first = reader.zigzag()?;
+        let steps = column::<i64>(&mut reader, count - 1)?;
+        points.reserve(count);
+        match reader.byte()? {
+            WHOLE => {
+                let wholes = column::<i64>(&mut reader, count)?;
+                put_points(points, count, first, &steps, |place| (wholes.at(place) as f64).to_bits());
+            }
+            FLOATS => {
+                let floats = column::<f64>(&mut reader, count)?;
+                put_points(points, count, first, &steps, |place| floats.at(place).to_bits());
+            }
+            _ => return None,
+        }
+    }
+    reader.is_empty().then_some(())
+}
+
+fn put_points(out: &mut Vec<Point>, count: usize, first: i64, steps: &Column<i64>, bits: impl Fn(usize) -> u64) {
+    let mut at = first;
+    out.extend((0..count).map(|place| {
+        at = if place == 0 { at } else { at.wrapping_add(steps.at(place - 1)) };
+        (at, bits(place))
+    }));
 }
 
 /// The whole number that these bits are exactly, if they are one (minus zero is not).
@@ -98,14 +116,29 @@ fn put_column<T: Cell>(out: &mut Vec<u8>, cells: &[T], level: usize) {
     }
 }
 
-fn column<T: Cell>(reader: &mut Reader<'_>, count: usize) -> Option<Vec<T>> {
+/// The cells of a column.
+enum Column<T> {
+    Same(T),
+    Each(Vec<T>),
+}
+
+impl<T: Copy> Column<T> {
+    fn at(&self, place: usize) -> T {
+        match self {
+            Self::Same(cell) => *cell,
+            Self::Each(cells) => cells[place],
+        }
+    }
+}
+
+fn column<T: Cell>(reader: &mut Reader<'_>, count: usize) -> Option<Column<T>> {
     let cells = match reader.byte()? {
-        CONSTANT => vec![T::of(T::get(reader)?); count],
+        CONSTANT => return Some(Column::Same(T::of(T::get(reader)?))),
         PACKED => simple_decompress::<T>(reader.bytes()?).ok()?,
         RAW => (0..count).map(|_| reader.array().map(|b| T::of(u64::from_le_bytes(b)))).collect::<Option<_>>()?,
         _ => return None,
     };
-    (cells.len() == count).then_some(cells)
+    (cells.len() == count).then_some(Column::Each(cells))
 }
 
 /// A number of a column, seen as 64 bits, and the short form of a column that repeats it.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::arena::{Arena, Chain};
 use super::chunk::Point;
+use super::joined::Joined;
 use super::labels::SeriesId;
 use super::wire::{Reader, put_zigzag};
 
@@ -65,10 +66,10 @@ impl Head {
     pub(super) fn points(&self, id: SeriesId) -> Vec<Point> {
         let Some(series) = self.find(id) else { return Vec::new() };
         let points = series.points(&self.arena);
-        match self.late.get(&id) {
-            Some(late) => merge(vec![points, late.clone()]),
-            None => points,
-        }
+        let Some(late) = self.late.get(&id) else { return points };
+        let mut joined = Joined::default();
+        [&points, late].into_iter().for_each(|some| joined.add_all(some));
+        joined.finish()
     }
 
     /// Time of the newest and bits of the newest sample of a series.
@@ -206,22 +207,6 @@ fn take_change(reader: &mut Reader<'_>, op: u8) -> Option<(i64, u64)> {
     }
     let turn = if op & STEP_CHANGED == 0 { 0 } else { reader.zigzag()? };
     Some((turn, u64::from_be_bytes(differing)))
-}
-
-/// Joins runs of points, each ascending, into one; where several have a point at one time, the last run's stays.
-pub(super) fn merge(mut runs: Vec<Vec<Point>>) -> Vec<Point> {
-    runs.retain(|run| !run.is_empty());
-    if runs.len() < 2 {
-        return runs.pop().unwrap_or_default();
-    }
-    let in_order = runs.windows(2).all(|pair| pair[0].last().map(|p| p.0) < pair[1].first().map(|p| p.0));
-    let mut all = runs.concat();
-    if !in_order {
-        all.reverse(); // stable sort: the last run's points now come first among equals
-        all.sort_by_key(|point| point.0);
-        all.dedup_by_key(|point| point.0);
-    }
-    all
 }
 
 #[cfg(test)]

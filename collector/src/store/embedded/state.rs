@@ -10,7 +10,8 @@ use roaring::RoaringBitmap;
 use super::Shared;
 use super::block::{Block, BlockError};
 use super::chunk::Point;
-use super::head::{Head, merge};
+use super::head::Head;
+use super::joined::Joined;
 use super::labels::{LabelIndex, SeriesId};
 use crate::store::{Matcher, SeriesSamples, StoreError, StoreStats, TimeRange};
 
@@ -91,14 +92,13 @@ impl Wanted {
 impl State {
     /// Unsealed points of a series in a range, ascending.
     pub(super) fn unsealed(&self, id: SeriesId, from: i64, to: i64) -> Vec<Point> {
-        let within = |head: &Head| match head.span(id) {
-            Some((oldest, newest)) if oldest <= to && newest >= from => head.points(id),
-            _ => Vec::new(),
-        };
-        let frozen = self.frozen.as_deref().map(within).unwrap_or_default();
-        let mut points = merge(vec![frozen, within(&self.head)]);
-        keep_within(&mut points, from, to);
-        points
+        let mut all = Joined::default();
+        for head in self.frozen.as_deref().into_iter().chain([&self.head]) {
+            if head.span(id).is_some_and(|(oldest, newest)| oldest <= to && newest >= from) {
+                all.add(from, to, |points| points.append(&mut head.points(id)));
+            }
+        }
+        all.finish()
     }
 
     /// Blocks with samples in a range.
@@ -262,18 +262,12 @@ fn gather(
     blocks: &[Arc<Block>],
     unsealed: Vec<Point>,
 ) -> Result<Vec<Point>, StoreError> {
-    let mut runs = Vec::with_capacity(blocks.len() + 1);
+    let mut all = Joined::default();
     for block in blocks {
-        runs.push(block.points(id, from, to)?);
+        block.points(id, from, to, &mut all)?;
     }
-    runs.push(unsealed);
-    Ok(merge(runs))
-}
-
-/// Cuts points in ascending order of time to a closed range.
-pub(super) fn keep_within(points: &mut Vec<Point>, from: i64, to: i64) {
-    points.truncate(points.partition_point(|(at, _)| *at <= to));
-    points.drain(..points.partition_point(|(at, _)| *at < from));
+    all.add_all(&unsealed);
+    Ok(all.finish())
 }
 
 fn sample((at, bits): Point) -> Sample {

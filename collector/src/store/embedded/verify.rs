@@ -10,7 +10,7 @@ use bellwether_models::series::{Labels, Timestamp};
 use super::block::{Block, BlockName, BlockWriter, Piece, walk};
 use super::chunk::{self, Point};
 use super::disk::{Disk, RealDisk, read_all};
-use super::head::merge;
+use super::joined::Joined;
 use super::journal::{self, Condition, HEADER};
 use super::labels::SeriesId;
 use super::recover;
@@ -272,7 +272,9 @@ impl Found {
         let labels = named.iter().map(|(id, labels, _)| (*id, (*labels).clone()));
         let mut writer = BlockWriter::start(&RealDisk, dir, name, labels)?;
         for (id, _, runs) in named {
-            writer.series(id, &merge(runs.clone()), POINTS_PER_CHUNK, LEVEL)?;
+            let mut all = Joined::default();
+            runs.iter().for_each(|run| all.add_all(run));
+            writer.series(id, &all.finish(), POINTS_PER_CHUNK, LEVEL)?;
         }
         writer.finish().map(drop)
     }
