@@ -26,6 +26,7 @@ check: $(DENY) ## Formatting, lints, licences and duplicate crates
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	$(DENY) --all-features --locked check licenses bans sources
+	cargo metadata --format-version 1 --locked --manifest-path fuzz/Cargo.toml >/dev/null
 
 audit: $(DENY) ## Known vulnerabilities of dependencies (needs a network)
 	$(DENY) --all-features --locked check advisories

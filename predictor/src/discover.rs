@@ -19,24 +19,48 @@ const MOST_CALLS: usize = 10_000;
 /// Values that stand for nobody in particular.
 const NOBODY: [&str; 4] = ["", "unknown", "user", "PassthroughCluster"];
 
-/// A metric that counts calls, with the labels that name both ends. An empty caller is the service label's.
+/// A metric that tells of calls, with the labels that name both ends. An empty caller is the service label's.
 struct Source {
     metric: &'static str,
     caller: &'static str,
     callee: &'static str,
+    tells: Tells,
+}
+
+/// How a metric tells that there is such a call.
+#[derive(Clone, Copy)]
+enum Tells {
+    /// It counts them.
+    ByRising,
+    /// It is there.
+    ByBeing,
+}
+
+const fn counts(metric: &'static str, caller: &'static str, callee: &'static str) -> Source {
+    Source { metric, caller, callee, tells: Tells::ByRising }
+}
+
+/// A service stands on its host as it stands on what it calls: the host's trouble is the service's.
+const fn stands_on(callee: &'static str) -> Source {
+    Source { metric: "target_info", caller: "job", callee, tells: Tells::ByBeing }
 }
 
 /// Names of metrics and labels are those of the projects' documentation: Istio standard metrics; Tempo and the
 /// OpenTelemetry Collector's service graph; Linkerd proxy metrics; Envoy cluster statistics; OpenTelemetry semantic
-/// conventions for HTTP and RPC clients.
-const SOURCES: [Source; 7] = [
-    Source { metric: "istio_requests_total", caller: "source_workload", callee: "destination_workload" },
-    Source { metric: "istio_tcp_connections_opened_total", caller: "source_workload", callee: "destination_workload" },
-    Source { metric: "traces_service_graph_request_total", caller: "client", callee: "server" },
-    Source { metric: "response_total", caller: "deployment", callee: "dst_deployment" },
-    Source { metric: "envoy_cluster_upstream_rq_total", caller: "", callee: "envoy_cluster_name" },
-    Source { metric: "http_client_request_duration_seconds_count", caller: "", callee: "server_address" },
-    Source { metric: "rpc_client_duration_milliseconds_count", caller: "", callee: "server_address" },
+/// conventions for HTTP and RPC clients, whose caller is the resource's `service.name` (`job`), and for resources, whose
+/// attributes are the labels of `target_info`.
+const SOURCES: [Source; 11] = [
+    counts("istio_requests_total", "source_workload", "destination_workload"),
+    counts("istio_tcp_connections_opened_total", "source_workload", "destination_workload"),
+    counts("traces_service_graph_request_total", "client", "server"),
+    counts("response_total", "deployment", "dst_deployment"),
+    counts("envoy_cluster_upstream_rq_total", "", "envoy_cluster_name"),
+    counts("http_client_request_duration_seconds_count", "", "server_address"),
+    counts("http_client_request_duration_seconds_count", "job", "server_address"),
+    counts("rpc_client_duration_milliseconds_count", "", "server_address"),
+    counts("rpc_client_duration_milliseconds_count", "job", "server_address"),
+    stands_on("k8s_node_name"),
+    stands_on("host_name"),
 ];
 
 /// Calls seen in metrics, each with when it was last seen.
@@ -82,7 +106,11 @@ impl Discovered {
 impl Source {
     async fn look(&self, now: Timestamp, service_label: &str, engine: &Engine) -> Vec<(String, String)> {
         let caller = if self.caller.is_empty() { service_label } else { self.caller };
-        let query = format!("group by ({caller}, {}) (increase({}[10m]) > 0)", self.callee, self.metric);
+        let metric = match self.tells {
+            Tells::ByRising => format!("increase({}[10m]) > 0", self.metric),
+            Tells::ByBeing => format!("last_over_time({}[10m])", self.metric),
+        };
+        let query = format!("group by ({caller}, {}) ({metric})", self.callee);
         match engine.instant(&query, now).await {
             Ok(Value::Vector(found)) => found.iter().filter_map(|one| call(&one.labels, caller, self.callee)).collect(),
             Ok(_) => Vec::new(),
@@ -102,21 +130,53 @@ fn call(labels: &Labels, caller: &str, callee: &str) -> Option<(String, String)>
     (known(caller) && known(callee) && caller != callee).then(|| (caller.to_owned(), callee.to_owned()))
 }
 
-/// The service behind the name of a cluster or host: the first label of its DNS name. Envoy under Istio writes
-/// `outbound|80||cart.shop.svc.cluster.local`. An address of numbers stays whole.
+/// The service behind the name of a cluster, host or job: the first label of its DNS name, without the namespace that
+/// OpenTelemetry puts before it. Envoy under Istio writes `outbound|80||cart.shop.svc.cluster.local`. An address of numbers
+/// stays whole.
 fn service(name: &str) -> &str {
-    let host = name.rsplit('|').next().unwrap_or(name);
+    let host = name.rsplit(['|', '/']).next().unwrap_or(name);
     if host.parse::<std::net::IpAddr>().is_ok() { host } else { host.split('.').next().unwrap_or(host) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bellwether_collector::query::EngineConfig;
+    use bellwether_collector::store::memory::MemoryStore;
+    use bellwether_collector::store::{SeriesSamples, Store};
+    use bellwether_models::series::Sample;
+
     use super::*;
+
+    #[tokio::test]
+    async fn callers_and_hosts_are_read_from_what_opentelemetry_says_of_a_resource() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let series = |labels: Labels, values: [f64; 2]| SeriesSamples {
+            labels,
+            samples: [(60, values[0]), (30, values[1])]
+                .map(|(ago, value)| Sample { at: now - Duration::from_secs(ago), value })
+                .into(),
+        };
+        let metric = |name: &str| Labels::metric(name).with("job", "shop/web").with("instance", "pod-1");
+        let calls = |to: &str| metric("http_client_request_duration_seconds_count").with("server_address", to);
+        let store = Arc::new(MemoryStore::default());
+        let all = vec![
+            series(metric("target_info").with("host_name", "n7.example.org").with("k8s_node_name", "n7"), [1.0, 1.0]),
+            series(calls("cart.shop.svc"), [3.0, 9.0]),
+            series(calls("idle"), [3.0, 3.0]),
+        ];
+        store.append(all).await.unwrap();
+        let engine = Engine::new(store, EngineConfig::default());
+        let mut discovered = Discovered::default();
+        assert!(discovered.refresh(now, "service", &engine).await);
+        assert_eq!(discovered.calls().collect::<Vec<_>>(), [("web", "cart"), ("web", "n7")]);
+    }
 
     #[test]
     fn names_of_clusters_and_hosts_become_services() {
-        let names = ["outbound|80||cart.shop.svc.cluster.local", "cart.shop", "cart", "10.0.0.7"];
-        assert_eq!(names.map(service), ["cart", "cart", "cart", "10.0.0.7"]);
+        let names = ["outbound|80||cart.shop.svc.cluster.local", "cart.shop", "shop/cart", "cart", "10.0.0.7"];
+        assert_eq!(names.map(service), ["cart", "cart", "cart", "cart", "10.0.0.7"]);
     }
 
     #[test]
