@@ -29,6 +29,7 @@ pub mod page;
 mod people;
 mod prometheus;
 mod records;
+mod scaling;
 pub mod system;
 
 pub use system::{Reload, Reloads};
@@ -87,6 +88,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(system::router(faces.clone()))
         .merge(records::router(faces.clone()))
         .merge(people::router(faces.clone()))
+        .merge(scaling::router(faces.clone()))
         .merge(prometheus::router(faces.clone()))
         .merge(limits::router(pipeline.ingest.clone()))
         .merge(overview::router(faces))

@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod backtest;
 pub mod check;
 pub mod client;
+pub mod decisions;
 pub mod demo;
 pub mod detect;
 pub mod explain;
@@ -20,9 +21,11 @@ pub mod query;
 pub mod rank;
 mod report;
 pub mod run;
+pub mod scaling;
 pub mod simulate;
 pub mod store;
 pub mod train;
+pub mod what_if;
 
 /// Watches a cluster, forecasts its load, scales before the load arrives, and names what broke first.
 #[derive(Debug, Parser)]
@@ -49,6 +52,16 @@ enum Command {
     Explain(explain::Args),
     /// Lists the incidents of a running server.
     Incidents(incidents::Args),
+    /// Lists the newest decisions of a running server.
+    Decisions(decisions::Args),
+    /// Stops the scaling of one workload, in one direction or both, until it is resumed or for a time.
+    Pause(scaling::PauseArgs),
+    /// Stops all scaling at once.
+    Freeze(scaling::FreezeArgs),
+    /// Ends a pause of one workload; without a name, the freeze.
+    Resume(scaling::ResumeArgs),
+    /// Asks what would be decided under other settings or another demand. Nothing is done.
+    WhatIf(what_if::Args),
     /// Takes an incident on: chats and pagers are not reminded of it any more.
     Ack(people::AckArgs),
     /// Says what an incident really was: a false alarm, or which service broke first.
@@ -94,6 +107,11 @@ impl Cli {
             Command::Limits(args) => limits::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Incidents(args) => incidents::run(&args),
+            Command::Decisions(args) => decisions::run(&args),
+            Command::Pause(args) => scaling::pause(&args),
+            Command::Freeze(args) => scaling::freeze(&args),
+            Command::Resume(args) => scaling::resume(&args),
+            Command::WhatIf(args) => what_if::run(&args),
             Command::Ack(args) => people::ack(&args),
             Command::Feedback(args) => people::feedback(&args),
             Command::Maintenance(command) => people::maintenance(&command),

@@ -15,7 +15,8 @@ use bellwether_models::duration::as_text;
 use bellwether_predictor::config::{
     Backend, CalledService, DetectionConfig, ForecastConfig, Quantity, Ratio, SetAside,
 };
-use bellwether_scheduler::config::{AlertsConfig, Limit, RerouteConfig, ScaleConfig};
+use bellwether_scheduler::config::{AlertsConfig, GrpcConfig, Limit, RerouteConfig, ScaleConfig};
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +59,21 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// How load is moved away from backends before they are full.
     pub reroute: RerouteConfig,
+    /// Where KEDA and others are answered over gRPC. Default: nowhere.
+    pub grpc: Option<GrpcConfig>,
+    /// What holds for the scaling of all workloads.
+    pub scaling: ScalingConfig,
     /// How often everything is looked at. Default 15s.
     pub cadence: Cadence,
+}
+
+/// What holds for the scaling of all workloads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScalingConfig {
+    /// Networks that webhooks of decisions may lead into beside the public internet, such as `10.2.0.0/16`. Default none.
+    #[schemars(with = "Vec<String>")]
+    pub allowed_networks: Vec<IpNet>,
 }
 
 /// Time between two ticks: at least a second.
@@ -149,6 +163,12 @@ pub struct WorkloadConfig {
     /// PromQL of the replicas it runs. Left out: decisions follow their own record.
     #[serde(default)]
     pub replicas: Option<String>,
+    /// PromQL of the replicas that are ready to serve. Left out: how long a replica takes to start is not learnt.
+    #[serde(default)]
+    pub ready: Option<String>,
+    /// PromQL of how full the ready replicas are: 1 is all they can bear. Left out: what a replica can serve is not learnt.
+    #[serde(default)]
+    pub utilisation: Option<String>,
     /// PromQL of what users feel: latency, errors.
     #[serde(default)]
     pub symptoms: Vec<String>,
@@ -234,6 +254,7 @@ impl Config {
             ("push", self.push != other.push),
             ("host", self.host != other.host),
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
+            ("grpc", self.grpc != other.grpc),
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
@@ -245,6 +266,8 @@ impl Config {
             name: w.name.clone(),
             demand: w.demand.clone(),
             replicas: w.replicas.clone(),
+            ready: w.ready.clone(),
+            utilisation: w.utilisation.clone(),
             symptoms: w.symptoms.clone(),
             ratios: w.ratios.clone(),
             min_volume: w.min_volume,
@@ -286,6 +309,8 @@ impl Config {
             alerts: self.alerts.clone(),
             limits: self.limits.clone(),
             reroute: self.reroute.clone(),
+            grpc: self.grpc.clone(),
+            allowed_networks: self.scaling.allowed_networks.clone(),
             cadence: self.cadence.duration(),
         }
     }

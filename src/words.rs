@@ -101,5 +101,9 @@ pub fn decision(decision: &Decision) -> String {
     if let Some(reactive) = decision.reactive {
         let _ = writeln!(text, "  a reactive autoscaler would have said {reactive}");
     }
+    for step in &decision.planned {
+        let (ask, serve) = (clock(step.ask_at), clock(step.serve_at));
+        let _ = writeln!(text, "  planned: {} replicas, asked for at {ask} UTC to serve at {serve}", step.replicas);
+    }
     text
 }

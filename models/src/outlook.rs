@@ -22,6 +22,20 @@ pub struct Outlook {
     pub foresight: Foresight,
     /// Anomalies of its symptoms that still last.
     pub anomalies: Vec<Anomaly>,
+    /// How its replicas run.
+    #[serde(default)]
+    pub running: Running,
+}
+
+/// How the replicas of a workload run, as far as anybody measures it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Replicas that are ready to serve.
+    pub ready: Option<Observed>,
+    /// How full the ready ones are: 1 is all they can bear.
+    pub utilisation: Option<Observed>,
+    /// When it was last deployed or configured anew, within the last hour.
+    pub changed_at: Option<Timestamp>,
 }
 
 /// A value with the time of its observation.

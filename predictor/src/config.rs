@@ -74,6 +74,12 @@ pub struct Workload {
     pub demand: String,
     /// PromQL for its replicas at present, one series. Default none: the replica count is then unknown.
     pub replicas: Option<String>,
+    /// PromQL for the replicas that are ready to serve, one series. Default none: how long a replica takes to start is not
+    /// learnt.
+    pub ready: Option<String>,
+    /// PromQL for how full its ready replicas are, one series: 1 is all they can bear. Default none: what a replica can serve
+    /// is not learnt.
+    pub utilisation: Option<String>,
     /// PromQL for what its users feel (latency, errors); each may give several series. Default none: no incidents.
     pub symptoms: Vec<String>,
     /// Shares of what goes wrong, judged by how many there were. Default none.
@@ -425,8 +431,11 @@ impl Config {
 impl Workload {
     fn check(&self, at: &str, faults: &mut Faults) {
         faults.query(format!("{at}.demand"), &self.demand);
-        if let Some(replicas) = &self.replicas {
-            faults.query(format!("{at}.replicas"), replicas);
+        let counts = [("replicas", &self.replicas), ("ready", &self.ready), ("utilisation", &self.utilisation)];
+        for (name, query) in counts {
+            if let Some(query) = query {
+                faults.query(format!("{at}.{name}"), query);
+            }
         }
         for (index, symptom) in self.symptoms.iter().enumerate() {
             faults.query(format!("{at}.symptoms[{index}]"), symptom);

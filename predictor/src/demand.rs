@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bellwether_collector::query::Engine;
-use bellwether_models::outlook::{Foresight, Outlook};
+use bellwether_models::outlook::{Foresight, Observed, Outlook, Running};
 use bellwether_models::series::{Timestamp, Window};
 use futures::StreamExt;
 use metrics::{counter, histogram};
@@ -38,6 +38,8 @@ struct Target {
     name: String,
     query: String,
     replicas: Option<String>,
+    ready: Option<String>,
+    utilisation: Option<String>,
     forecast: ForecastConfig,
 }
 
@@ -48,6 +50,8 @@ impl Target {
             name: w.name.clone(),
             query: w.demand.clone(),
             replicas: w.replicas.clone(),
+            ready: w.ready.clone(),
+            utilisation: w.utilisation.clone(),
             forecast: w.forecast,
         });
         let backends = config.backends.iter().map(|b| Self {
@@ -55,6 +59,8 @@ impl Target {
             name: b.name.clone(),
             query: b.load.clone(),
             replicas: None,
+            ready: None,
+            utilisation: None,
             forecast: b.forecast,
         });
         let quantities = config.quantities.iter().map(|q| Self {
@@ -62,6 +68,8 @@ impl Target {
             name: q.name.clone(),
             query: q.query.clone(),
             replicas: None,
+            ready: None,
+            utilisation: None,
             forecast: q.forecast,
         });
         workloads.chain(backends).chain(quantities).collect()
@@ -220,10 +228,10 @@ struct Done {
 
 impl Job {
     async fn run(mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Done {
-        let replicas = match &self.target.replicas {
-            Some(query) => read::newest(engine, query, now).await,
-            None => None,
-        };
+        let Target { replicas, ready, utilisation, .. } = &self.target;
+        let replicas = newest(engine, replicas.as_deref(), now).await;
+        let ready = newest(engine, ready.as_deref(), now).await;
+        let utilisation = newest(engine, utilisation.as_deref(), now).await;
         let (fitted, said) = match self.read(now, engine).await {
             Ok((wanted, window)) => self.compute(wanted, window, now, pool).await,
             Err(why) => (None, Err(why)),
@@ -235,6 +243,7 @@ impl Job {
             replicas,
             foresight: said.unwrap_or_else(|why| abstained(&self.target, &why)),
             anomalies: Vec::new(),
+            running: Running { ready, utilisation, changed_at: None },
         };
         Done { work: self.work, outlook, fitted }
     }
@@ -256,6 +265,10 @@ impl Job {
         self.work.refit = true;
         (None, Err(Abstention::Broken))
     }
+}
+
+async fn newest(engine: &Engine, query: Option<&str>, now: Timestamp) -> Option<Observed> {
+    read::newest(engine, query?, now).await
 }
 
 type Computed = (Option<Duration>, Result<Foresight, Abstention>);

@@ -1,11 +1,12 @@
 //! The metrics around an incident, read from the store as the ranker takes them: for the live search for causes, and
 //! again later, when the incident has become a labelled case.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bellwether_collector::query::{Engine, QueryError};
 use bellwether_collector::source::changes::{self, ChangeEvent};
-use bellwether_collector::store::TimeRange;
+use bellwether_collector::store::{StoreError, TimeRange};
 use bellwether_models::cause::{Change, IncidentWindow};
 use bellwether_models::incident::Incident;
 use bellwether_models::series::{Labels, Timestamp, Window};
@@ -18,6 +19,8 @@ use crate::{read, symptom};
 
 /// How long before its onset a change may be told beside an incident.
 const CHANGES_BEFORE: Duration = Duration::from_secs(3600);
+/// How far back a change of a workload is of interest to its scaling.
+const LAST_CHANGES: Duration = Duration::from_secs(3600);
 
 /// An incident with all that the ranker would be told of it, read anew from the store.
 ///
@@ -84,6 +87,18 @@ async fn changes_near(incident: &Incident, services: &[String], engine: &Engine)
         Vec::new()
     });
     found.iter().map(ChangeEvent::to_change).filter(|change| services.contains(&change.service)).collect()
+}
+
+/// When each service was last deployed or configured anew, in the hour up to `now`.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn last_changes(now: Timestamp, engine: &Engine) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    let range = TimeRange { from: now - LAST_CHANGES, to: now };
+    let found = changes::between(engine.store().as_ref(), range).await?;
+    let starts_anew =
+        found.iter().map(ChangeEvent::to_change).filter(|c| matches!(c.kind.as_str(), "deploy" | "config"));
+    Ok(starts_anew.map(|change| (change.service, change.at)).collect()) // oldest first: the last one stays
 }
 
 /// From the reference before the onset to now, or to as long after it.

@@ -89,6 +89,7 @@ mod tests {
             replicas: None,
             foresight: Foresight::Forecast { forecast, model: "arima".to_owned(), scores: vec![] },
             anomalies: vec![],
+            running: bellwether_models::outlook::Running::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The one shell: reads the store, has it computed, writes back, publishes. It makes no choice of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::config::Config;
 use crate::demand::Demand;
 use crate::health::Health;
 use crate::pool::Pool;
-use crate::{demand, health, publish, read, state};
+use crate::{demand, health, inquiry, publish, read, state};
 
 /// Name under which our own series enter the store.
 const ORIGIN: &str = "predictor";
@@ -111,7 +112,7 @@ impl Service {
             self.saved_at = Some(now);
             self.save().await;
         }
-        let snapshot = Arc::new(self.snapshot(now));
+        let snapshot = Arc::new(self.snapshot(now, self.last_changes(now).await));
         self.published.send_replace(Arc::clone(&snapshot));
         snapshot
     }
@@ -128,11 +129,24 @@ impl Service {
         }
     }
 
-    fn snapshot(&self, now: Timestamp) -> Snapshot {
+    /// A store that cannot tell what was changed leaves it unknown.
+    async fn last_changes(&self, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        if self.config.workloads.is_empty() {
+            return BTreeMap::new();
+        }
+        inquiry::last_changes(now, &self.engine).await.unwrap_or_else(|error| {
+            counter!("bellwether_predictor_change_read_failures_total").increment(1);
+            warn!(error = %read::chain(&error), "could not read what was changed");
+            BTreeMap::new()
+        })
+    }
+
+    fn snapshot(&self, now: Timestamp, mut changed: BTreeMap<String, Timestamp>) -> Snapshot {
         let (mut workloads, backends, quantities) = self.demand.outlooks();
         let mut anomalies = self.health.anomalies();
         for outlook in &mut workloads {
             outlook.anomalies = anomalies.remove(&outlook.workload).unwrap_or_default();
+            outlook.running.changed_at = changed.remove(&outlook.workload);
         }
         let mut incidents = self.health.incidents();
         for incident in &mut incidents {

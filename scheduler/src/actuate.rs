@@ -1,5 +1,7 @@
 //! Carrying decisions out.
 
+pub mod keda;
+pub mod offer;
 mod retry;
 pub mod shadow;
 pub mod webhook;
@@ -74,6 +76,18 @@ pub enum ActError {
         /// With which HTTP status.
         status: u16,
     },
+    /// The receiver may not be dialled.
+    #[error(
+        "the receiver of decisions for {workload} at {url} is not dialled: {why}; scaling.allowed_networks names more networks"
+    )]
+    Forbidden {
+        /// Whose decision.
+        workload: String,
+        /// Where.
+        url: String,
+        /// Why.
+        why: String,
+    },
     /// The signing key could not be read.
     #[error("could not read the signing key {path} for {workload}; check secret_file")]
     Key {
@@ -92,6 +106,7 @@ impl ActError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Key { .. } => true,
+            Self::Forbidden { .. } => false,
             Self::Refused { status, .. } => !(400..500).contains(status) || matches!(status, 408 | 425 | 429),
         }
     }

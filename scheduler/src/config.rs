@@ -1,14 +1,21 @@
 //! What a user writes about scaling, alerts and rerouting.
 
+mod bounds;
+mod trust;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bellwether_models::duration::{as_optional_text, as_text};
 use bellwether_models::forecast::Quantile;
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::bounds::{BudgetConfig, Day, MaxBreach, WindowConfig, Zone};
+pub use self::trust::TrustConfig;
+pub use crate::grpc::{GrpcConfig, GrpcTls};
 pub use crate::limit::Limit;
 pub use crate::notify::config::AlertsConfig;
 
@@ -23,6 +30,10 @@ pub struct Config {
     pub limits: Vec<Limit>,
     /// How load is moved away from backends before they are full.
     pub reroute: RerouteConfig,
+    /// Where KEDA and others are answered over gRPC. Default: nowhere.
+    pub grpc: Option<GrpcConfig>,
+    /// Networks that webhooks of decisions may lead into beside the public internet.
+    pub allowed_networks: Vec<IpNet>,
     /// Time between two decisions; a decision must hold until the next one.
     pub cadence: Duration,
 }
@@ -34,6 +45,8 @@ impl Default for Config {
             alerts: AlertsConfig::default(),
             limits: Vec::new(),
             reroute: RerouteConfig::default(),
+            grpc: None,
+            allowed_networks: Vec::new(),
             cadence: Duration::from_secs(15),
         }
     }
@@ -61,8 +74,14 @@ pub struct ScaleConfig {
     pub min: u32,
     /// Most replicas. Default 10; not below `min`.
     pub max: u32,
-    /// Demand that one replica serves at full load, in the units of the demand query. Left out: no decision is made,
-    /// and the reason says so.
+    /// Other bounds at certain times of the day, the week or the year. Default none.
+    pub windows: Vec<WindowConfig>,
+    /// What it may cost. Default: no limit.
+    pub budget: BudgetConfig,
+    /// What happens when more than `max` are wanted. Left out: `max` is honoured.
+    pub max_breach: Option<MaxBreach>,
+    /// Demand that one replica serves at full load, in the units of the demand query. Left out: learnt from the workload's
+    /// `utilisation`; until that is known no decision is made, and the reason says so.
     pub capacity_per_replica: Option<Positive>,
     /// Share of its capacity at which the reactive rule wants a replica to run. Above 0, up to 1; default 0.8.
     pub target_utilisation: Fraction,
@@ -72,10 +91,18 @@ pub struct ScaleConfig {
     /// Share of its capacity up to which the forecast's quantile may fill a replica. Above 0, up to 1; default 1: the
     /// safety lies in the quantile.
     pub forecast_utilisation: Fraction,
-    /// Time from asking for a replica until it serves. Default 5m.
+    /// Time from asking for a replica until it serves. Default 5m. Where the workload's `ready` tells when replicas became
+    /// ready, nine of ten measured start-up times lie below the one that is used.
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub startup: Duration,
+    /// Whether measured start-up times take the place of `startup`. Default true.
+    pub learn_startup: bool,
+    /// Growth that is foreseen for this long is asked for in one step rather than dribbled. Default 0s: for the time to the
+    /// next decision.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub batch: Duration,
     /// What too few replicas cost against too many; chooses the quantile.
     pub cost: CostConfig,
     /// Relative deviation from the target that the reactive rule lets pass. Default 0.1; 0 reacts to everything.
@@ -100,6 +127,16 @@ pub struct ScaleConfig {
     pub cool_down: Duration,
     /// Whether an open incident caused by a dependency keeps the workload from growing: retries are not demand.
     pub incident_gate: IncidentGate,
+    /// When the forecast is believed.
+    pub trust: TrustConfig,
+    /// Time after a deploy or a change of configuration (a change event of that kind) in which nothing is taken away and
+    /// growth stops at what was foreseen: the load of starting up is not demand. Default 0s: such changes do not matter.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub deploy_freeze: Duration,
+    /// Share of the greatest capacity of a dependency (its `max` times its capacity per replica) above which we do not grow:
+    /// more replicas would only send more into it. Left out: dependencies do not limit growth.
+    pub downstream_headroom: Option<Fraction>,
     /// Who carries decisions out in mode `act`. Left out: they are only recorded and written as series.
     pub actuator: Option<ActuatorConfig>,
 }
@@ -110,11 +147,16 @@ impl Default for ScaleConfig {
             mode: Mode::Shadow,
             min: 1,
             max: 10,
+            windows: Vec::new(),
+            budget: BudgetConfig::default(),
+            max_breach: None,
             capacity_per_replica: None,
             target_utilisation: Fraction(0.8),
             floor_utilisation: None,
             forecast_utilisation: Fraction(1.0),
             startup: Duration::from_secs(300),
+            learn_startup: true,
+            batch: Duration::ZERO,
             cost: CostConfig::default(),
             tolerance: Tolerance(0.1),
             scale_up: PaceConfig::default(),
@@ -123,6 +165,9 @@ impl Default for ScaleConfig {
             fallback_after: Duration::from_secs(3600),
             cool_down: Duration::ZERO,
             incident_gate: IncidentGate::default(),
+            trust: TrustConfig::default(),
+            deploy_freeze: Duration::ZERO,
+            downstream_headroom: None,
             actuator: None,
         }
     }
@@ -144,10 +189,21 @@ impl ScaleConfig {
     /// What single fields cannot know.
     ///
     /// # Errors
-    /// [`NotUsable`] when `min` lies above `max`, or when the mode is `act` and no actuator is named.
+    /// [`NotUsable`], which names the first contradiction.
     pub fn check(&self) -> Result<(), NotUsable> {
         if self.min > self.max {
             return Err(NotUsable::MinAboveMax { min: self.min, max: self.max });
+        }
+        let windows = self.windows.iter().map(|w| (w.min.unwrap_or(self.min), w.max.unwrap_or(self.max)));
+        if let Some((min, max)) = windows.into_iter().find(|(min, max)| min > max) {
+            return Err(NotUsable::WindowCrosses { min, max });
+        }
+        if let Some(breach) = self.max_breach.filter(|breach| breach.raise_to <= self.max) {
+            return Err(NotUsable::NoBreach { raise_to: breach.raise_to, max: self.max });
+        }
+        let TrustConfig { cost_ratio, shortfall, .. } = self.trust;
+        if !(cost_ratio >= 1.0 && (0.0..=1.0).contains(&shortfall)) {
+            return Err(NotUsable::Trust { cost_ratio, shortfall });
         }
         if self.mode == Mode::Act && self.actuator.is_none() {
             return Err(NotUsable::NobodyActs);
@@ -157,7 +213,7 @@ impl ScaleConfig {
 }
 
 /// Why a scale section cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NotUsable {
     /// Bounds cross.
     #[error("min {min} lies above max {max}; lower min or raise max")]
@@ -166,6 +222,30 @@ pub enum NotUsable {
         min: u32,
         /// Most replicas.
         max: u32,
+    },
+    /// Bounds cross within a window.
+    #[error("in one of its windows min {min} lies above max {max}; what a window leaves out is that of the workload")]
+    WindowCrosses {
+        /// Fewest replicas.
+        min: u32,
+        /// Most replicas.
+        max: u32,
+    },
+    /// A breach of the maximum that is none.
+    #[error("max_breach.raise_to {raise_to} does not lie above max {max}; raise it, or leave max_breach out")]
+    NoBreach {
+        /// The raised maximum.
+        raise_to: u32,
+        /// The maximum.
+        max: u32,
+    },
+    /// A measure of trust out of its range.
+    #[error("trust.cost_ratio {cost_ratio} must be at least 1, and trust.shortfall {shortfall} lie between 0 and 1")]
+    Trust {
+        /// As written.
+        cost_ratio: f64,
+        /// As written.
+        shortfall: f64,
     },
     /// Mode `act` without an actuator.
     #[error("mode act needs an actuator; name one, or use shadow or recommend")]
@@ -312,7 +392,16 @@ impl Default for IncidentGate {
 pub enum ActuatorConfig {
     /// Posts each decision as signed JSON.
     Webhook(WebhookConfig),
+    /// KEDA asks for them: see `grpc`.
+    Keda(Asked),
+    /// A Horizontal Pod Autoscaler asks for them through the metrics API of Kubernetes: see `external_metrics`.
+    ExternalMetrics(Asked),
 }
+
+/// Nothing to say: whoever asks knows what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {}
 
 /// A receiver of signed decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ pub(crate) mod demand;
 mod fleet;
 mod pace;
 mod reactive;
+pub(crate) mod settings;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,8 +23,10 @@ pub use fleet::{Fleet, History, Track};
 pub use reactive::Reactive;
 
 use crate::config::{Fraction, Mode, ScaleConfig, Workload};
+use crate::learn::Lesson;
 use crate::plan::{Advice, Decision, Plan, Reason};
 use demand::{Foreseen, Need, Now};
+use settings::Settings;
 
 /// Decides for each of `workloads` how many replicas it shall have from `now` until the next decision, which is due
 /// after `cadence`.
@@ -31,14 +34,11 @@ use demand::{Foreseen, Need, Now};
 pub fn decide(snapshot: &Snapshot, fleet: &Fleet, workloads: &[Workload], cadence: Duration, now: Timestamp) -> Plan {
     let outlooks: HashMap<&str, &Outlook> = snapshot.workloads.iter().map(|o| (o.workload.as_str(), o)).collect();
     let decisions = workloads.iter().map(|workload| {
-        decide_one(&Facts {
-            workload,
-            scale: &workload.scale,
-            outlook: outlooks.get(workload.name.as_str()).copied(),
-            history: fleet.of(&workload.name),
-            cadence,
-            now,
-        })
+        let (history, lesson) = (fleet.of(&workload.name), fleet.lesson(&workload.name));
+        let settings = Settings::of(&workload.scale, lesson, history, now);
+        let outlook = outlooks.get(workload.name.as_str()).copied();
+        let decision = decide_one(&Facts { workload, scale: &settings.scale, outlook, history, lesson, cadence, now });
+        explain_settings(decision, settings, outlook, lesson, now)
     });
     Plan { made_at: now, decisions: decisions.collect() }
 }
@@ -49,13 +49,30 @@ struct Facts<'a> {
     scale: &'a ScaleConfig,
     outlook: Option<&'a Outlook>,
     history: Option<&'a History>,
+    lesson: Option<&'a Lesson>,
     cadence: Duration,
     now: Timestamp,
 }
 
 impl Facts<'_> {
     fn foreseen(&self) -> Foreseen {
+        if let Some(why) = self.distrust() {
+            return Foreseen { distrusted: Some(why), ..Foreseen::default() };
+        }
         self.outlook.map(|o| Foreseen::read(o, self.scale, self.cadence, self.now)).unwrap_or_default()
+    }
+
+    /// Why the forecast is not followed, if it is not.
+    fn distrust(&self) -> Option<Reason> {
+        let lesson = self.lesson.filter(|_| self.scale.trust.enabled)?;
+        if self.scale.mode == Mode::Act && lesson.trial.is_suspended() {
+            let (ours_minutes, reactive_minutes) = lesson.trial.minutes();
+            return Some(Reason::ActedWorse { ours_minutes, reactive_minutes });
+        }
+        let verdict = lesson.score.verdict();
+        let quantile = self.scale.cost.quantile().value();
+        let (cost_ratio, held) = (verdict.cost_ratio, verdict.held);
+        (!verdict.believed).then_some(Reason::ForecastDistrusted { cost_ratio, held, quantile })
     }
 }
 
@@ -76,6 +93,7 @@ fn decide_one(facts: &Facts<'_>) -> Decision {
         floor: None,
         predicted: None,
         advice: Advice::default(),
+        planned: Vec::new(),
         reasons: Vec::new(),
     };
     if from.is_none() && scale.mode == Mode::Act {
@@ -86,6 +104,27 @@ fn decide_one(facts: &Facts<'_>) -> Decision {
         Ok(present) => follow(decision, &present, facts),
         Err(missing) => without_demand(decision, missing, facts),
     }
+}
+
+/// What was used in place of what is written, and what the budget forbids.
+fn explain_settings(
+    mut decision: Decision,
+    settings: Settings<'_>,
+    outlook: Option<&Outlook>,
+    lesson: Option<&Lesson>,
+    now: Timestamp,
+) -> Decision {
+    let refused = decision.reasons.iter().position(|r| matches!(r, Reason::AtMax { .. }));
+    if let (Some(allowed), Some(index)) = (settings.capped, refused)
+        && let Reason::AtMax { wanted, .. } = decision.reasons[index]
+    {
+        let spent = lesson.map_or(0.0, |lesson| lesson.spending.today(now));
+        let short_minutes = outlook.map_or(0.0, |o| demand::short_minutes(o, &settings.scale, allowed, now));
+        decision.reasons[index] = Reason::CostCapped { wanted, allowed, spent, short_minutes };
+    }
+    decision.planned = outlook.map(|o| demand::planned(o, &settings.scale, now)).unwrap_or_default();
+    decision.reasons.extend(settings.notes);
+    decision
 }
 
 /// Where the next step starts. A shadow runs its own course: it starts from what was decided before. Who acts starts
@@ -136,6 +175,7 @@ fn follow(mut decision: Decision, present: &Now, facts: &Facts<'_>) -> Decision 
     let coming = foreseen.band.map(|band| band.nearest(ours.replicas()));
     let wanted = winner(&mut decision, present.reactive(ours.replicas(), hot, scale), coming);
     let wanted = hold_if_missing(&mut decision, wanted, foreseen.missing, facts);
+    decision.reasons.extend(foreseen.distrusted);
     shape(&mut decision, wanted, floor.replicas, &ours, scale, now);
     decision
 }

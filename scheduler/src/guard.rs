@@ -2,15 +2,17 @@
 //!
 //! The guard only makes a plan milder: it holds, or allows less of a change. It never invents one.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use bellwether_models::incident::{Incident, Status};
-use bellwether_models::outlook::Snapshot;
+use bellwether_models::outlook::{Outlook, Snapshot};
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ScaleConfig, Workload};
 use crate::decide::Fleet;
+use crate::decide::settings::Settings;
 use crate::plan::{Decision, Direction, Plan, Reason};
 
 /// What people have stopped.
@@ -31,12 +33,29 @@ pub struct Stop {
     pub note: String,
     /// When.
     pub since: Timestamp,
+    /// Until when; `None` until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 impl Control {
-    /// The stops that hold for `workload`, the general one first.
-    pub fn stops<'a>(&'a self, workload: &str) -> impl Iterator<Item = &'a Stop> {
-        self.all.iter().chain(self.workloads.get(workload))
+    /// The stops that hold for `workload` at `now`, the general one first.
+    pub fn stops<'a>(&'a self, workload: &str, now: Timestamp) -> impl Iterator<Item = &'a Stop> {
+        self.all.iter().chain(self.workloads.get(workload)).filter(move |stop| stop.holds(now))
+    }
+
+    /// Without the stops that are over.
+    pub fn forget_what_is_over(&mut self, now: Timestamp) {
+        self.all.take_if(|stop| !stop.holds(now));
+        self.workloads.retain(|_, stop| stop.holds(now));
+    }
+}
+
+impl Stop {
+    /// Whether it holds at `now`.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
@@ -51,12 +70,17 @@ pub fn guard(
     now: Timestamp,
 ) -> Plan {
     let made_at = plan.made_at;
+    let outlooks = snapshot.workloads.iter().map(|o| (o.workload.as_str(), o)).collect();
+    let around = Surroundings { outlooks, fleet, workloads };
     for (decision, workload) in plan.decisions.iter_mut().zip(workloads) {
-        keep_bounds(decision, &workload.scale);
-        keep_fresh(decision, made_at, &workload.scale, now);
-        keep_cool(decision, fleet, &workload.scale, now);
+        let scale = settings(fleet, workload, now);
+        keep_bounds(decision, &scale);
+        keep_fresh(decision, made_at, &scale, now);
+        keep_cool(decision, fleet, &scale, now);
         mind_incidents(decision, &snapshot.incidents, workload);
-        obey(decision, control);
+        mind_deploys(decision, &around, &scale, now);
+        mind_dependencies(decision, workload, &around, now);
+        obey(decision, control, now);
     }
     plan
 }
@@ -106,6 +130,60 @@ fn mind_incidents(decision: &mut Decision, incidents: &[Incident], workload: &Wo
     }
 }
 
+/// What starts anew uses more than demand asks for: what was foreseen is still met, what only shows now is not.
+fn mind_deploys(decision: &mut Decision, around: &Surroundings<'_>, scale: &ScaleConfig, now: Timestamp) {
+    if scale.deploy_freeze.is_zero() {
+        return;
+    }
+    let Some(outlook) = around.outlooks.get(decision.workload.as_str()) else { return };
+    let age = outlook.running.changed_at.map_or(scale.deploy_freeze, |at| now.since(at));
+    let left_seconds = scale.deploy_freeze.saturating_sub(age).as_secs_f64();
+    let Some(direction) = direction(decision).filter(|_| left_seconds > 0.0) else { return };
+    let reason = Reason::DeployFreeze { left_seconds, wanted: decision.to.unwrap_or(0) };
+    let foreseen = decision.predicted.unwrap_or(0).max(decision.from.unwrap_or(0));
+    match direction {
+        Direction::Down => hold(decision, reason),
+        Direction::Up if decision.to > Some(foreseen) => {
+            decision.to = Some(foreseen);
+            decision.reasons.insert(0, reason);
+        }
+        Direction::Up => {}
+    }
+}
+
+/// All that is known of all workloads.
+struct Surroundings<'a> {
+    outlooks: HashMap<&'a str, &'a Outlook>,
+    fleet: &'a Fleet,
+    workloads: &'a [Workload],
+}
+
+/// More of us would only send more into a dependency that is nearly full and cannot grow.
+fn mind_dependencies(decision: &mut Decision, workload: &Workload, around: &Surroundings<'_>, now: Timestamp) {
+    let Some(headroom) = workload.scale.downstream_headroom else { return };
+    if direction(decision) != Some(Direction::Up) {
+        return;
+    }
+    let dependencies = around.workloads.iter().filter(|w| workload.depends_on.contains(&w.name));
+    let full = dependencies.filter_map(|dependency| {
+        let scale = settings(around.fleet, dependency, now);
+        let demand = around.outlooks.get(dependency.name.as_str())?.demand?;
+        let capacity = scale.capacity_per_replica?.value() * f64::from(scale.max);
+        let fresh = now.since(demand.at).max(demand.at.since(now)) <= scale.max_fact_age;
+        let full = fresh && demand.value > headroom.value() * capacity;
+        full.then(|| (dependency.name.clone(), demand.value, capacity))
+    });
+    if let Some((dependency, demand, capacity)) = full.max_by(|a, b| (a.1 / a.2).total_cmp(&(b.1 / b.2))) {
+        let wanted = decision.to.unwrap_or(0);
+        hold(decision, Reason::DownstreamSaturated { dependency, demand, capacity, wanted });
+    }
+}
+
+fn settings<'a>(fleet: &Fleet, workload: &'a Workload, now: Timestamp) -> Cow<'a, ScaleConfig> {
+    let (history, lesson) = (fleet.of(&workload.name), fleet.lesson(&workload.name));
+    Settings::of(&workload.scale, lesson, history, now).scale
+}
+
 fn broken_dependency(incident: &Incident, workload: &Workload, decision: &Decision) -> Option<Reason> {
     let gate = workload.scale.incident_gate;
     let cause = incident.ranking.causes.first()?;
@@ -118,9 +196,9 @@ fn broken_dependency(incident: &Incident, workload: &Workload, decision: &Decisi
     })
 }
 
-fn obey(decision: &mut Decision, control: &Control) {
+fn obey(decision: &mut Decision, control: &Control, now: Timestamp) {
     let Some(direction) = direction(decision) else { return };
-    let stop = control.stops(&decision.workload).find(|s| s.direction.is_none_or(|d| d == direction));
+    let stop = control.stops(&decision.workload, now).find(|s| s.direction.is_none_or(|d| d == direction));
     let Some(stop) = stop else { return };
     let note = stop.note.clone();
     hold(
@@ -151,6 +229,7 @@ mod tests {
     use std::time::Duration;
 
     use bellwether_models::cause::{Cause, Ranking};
+    use bellwether_models::outlook::{Foresight, Observed, Running};
 
     use super::*;
     use crate::config::Mode;
@@ -178,6 +257,7 @@ mod tests {
             floor: Some(to),
             predicted: Some(6),
             advice: Advice { ours: Some(to), reactive: Some(to), floor: Some(to) },
+            planned: Vec::new(),
             reasons: Vec::new(),
         }
     }
@@ -232,7 +312,7 @@ mod tests {
 
     #[test]
     fn people_stop_everything_or_one_direction_of_one_workload() {
-        let stop = |direction| Stop { direction, note: "game day".to_owned(), since: at(0) };
+        let stop = |direction| Stop { direction, note: "game day".to_owned(), since: at(0), until: None };
         let freeze = Control { all: Some(stop(None)), ..Control::default() };
         let kept = checked(decision(4, 12), Vec::new(), &freeze, at(0));
         assert_eq!((kept.to, &kept.reasons[0].to_string()[..]), (Some(4), "scaling is paused: game day"));
@@ -265,5 +345,68 @@ mod tests {
             kept.decisions[0].to
         };
         assert_eq!((check(5), check(12)), (Some(9), Some(12)));
+    }
+
+    /// The shop beside its database, which has `demand`.
+    fn beside(demand: f64, shop: ScaleConfig) -> (Snapshot, Vec<Workload>) {
+        let capacity_per_replica = 10.0.try_into().ok();
+        let db = Workload {
+            name: "db".to_owned(),
+            depends_on: Vec::new(),
+            scale: ScaleConfig { max: 10, capacity_per_replica, ..ScaleConfig::default() },
+        };
+        let outlook = |name: &str, value: f64| Outlook {
+            workload: name.to_owned(),
+            made_at: at(0),
+            demand: Some(Observed { at: at(0), value }),
+            replicas: None,
+            foresight: Foresight::Abstained { reason: "none".to_owned() },
+            anomalies: Vec::new(),
+            running: Running { changed_at: Some(at(-60)), ..Running::default() },
+        };
+        let snapshot = Snapshot { workloads: vec![outlook("shop", 1.0), outlook("db", demand)], ..Snapshot::default() };
+        (snapshot, vec![Workload { scale: shop, ..workload() }, db])
+    }
+
+    fn decided_beside(demand: f64, shop: ScaleConfig, from: u32, to: u32) -> Decision {
+        let (snapshot, workloads) = beside(demand, shop);
+        let plan = Plan { made_at: at(0), decisions: vec![decision(from, to)] };
+        let plan = guard(plan, &snapshot, &Fleet::default(), &workloads, &Control::default(), at(0));
+        plan.decisions.into_iter().next().expect("one in, one out")
+    }
+
+    #[test]
+    fn who_depends_on_something_full_does_not_grow_but_may_shrink() {
+        let headroom = |share: f64| ScaleConfig { downstream_headroom: share.try_into().ok(), ..workload().scale };
+        let kept = decided_beside(95.0, headroom(0.9), 4, 8);
+        assert_eq!(kept.to, Some(4), "{kept}");
+        assert!(matches!(&kept.reasons[0], Reason::DownstreamSaturated { wanted: 8, .. }), "{kept}");
+        assert_eq!(decided_beside(85.0, headroom(0.9), 4, 8).to, Some(8), "there is room");
+        assert_eq!(decided_beside(95.0, headroom(0.9), 8, 4).to, Some(4));
+        assert_eq!(decided_beside(95.0, workload().scale, 4, 8).to, Some(8), "unless it is told to, it does not look");
+    }
+
+    #[test]
+    fn just_after_a_deploy_only_what_was_foreseen_is_met_and_nothing_is_taken_away() {
+        let frozen = || ScaleConfig { deploy_freeze: Duration::from_secs(300), ..workload().scale };
+        let kept = decided_beside(1.0, frozen(), 4, 12);
+        assert_eq!((kept.to, &kept.reasons[0]), (Some(6), &Reason::DeployFreeze { left_seconds: 240.0, wanted: 12 }));
+        assert_eq!(decided_beside(1.0, frozen(), 9, 4).to, Some(9));
+        let short = ScaleConfig { deploy_freeze: Duration::from_secs(60), ..workload().scale };
+        assert_eq!(decided_beside(1.0, short, 4, 12).to, Some(12), "it is over");
+    }
+
+    #[test]
+    fn a_stop_with_an_end_ends() {
+        let stop = Stop { direction: None, note: "load test".to_owned(), since: at(0), until: Some(at(600)) };
+        let mut control = Control { all: Some(stop), ..Control::default() };
+        let kept = |control: &Control, secs: i64| {
+            let plan = Plan { made_at: at(secs), decisions: vec![decision(4, 12)] };
+            let plan = guard(plan, &Snapshot::default(), &Fleet::default(), &[workload()], control, at(secs));
+            plan.decisions[0].to
+        };
+        assert_eq!((kept(&control, 599), kept(&control, 600)), (Some(4), Some(12)));
+        control.forget_what_is_over(at(600));
+        assert_eq!(control, Control::default());
     }
 }

@@ -7,8 +7,11 @@
 pub mod actuate;
 pub mod config;
 pub mod decide;
+mod dial;
+pub mod grpc;
 pub mod guard;
 pub mod history;
+pub mod learn;
 pub mod limit;
 mod lines;
 pub mod notify;
@@ -19,4 +22,5 @@ pub mod service;
 pub mod simulate;
 
 pub use config::{AlertsConfig, Config, RerouteConfig, ScaleConfig, Workload};
+pub use grpc::GrpcConfig;
 pub use service::{Handle, Service};

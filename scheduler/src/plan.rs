@@ -56,8 +56,22 @@ pub struct Decision {
     pub predicted: Option<u32>,
     /// What each rule advised before stabilisation and pace.
     pub advice: Advice,
+    /// What will be asked for next, if demand comes as foreseen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planned: Vec<Planned>,
     /// What decided, the most telling first.
     pub reasons: Vec<Reason>,
+}
+
+/// A step that is planned ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// When replicas are asked for.
+    pub ask_at: Timestamp,
+    /// When they serve.
+    pub serve_at: Timestamp,
+    /// How many in all.
+    pub replicas: u32,
 }
 
 impl Decision {
@@ -236,6 +250,81 @@ pub enum Reason {
         /// The incident.
         incident: String,
     },
+    /// Following the forecast has cost more than following the demand of the moment, or its quantile has not held.
+    ForecastDistrusted {
+        /// Cost of the one over that of the other.
+        cost_ratio: f64,
+        /// Share of the time in which demand stayed below the quantile.
+        held: f64,
+        /// What the quantile promised.
+        quantile: f64,
+    },
+    /// Demand has been above capacity for longer than under the reactive rule alone.
+    ActedWorse {
+        /// Over the last day or so, as we acted.
+        ours_minutes: f64,
+        /// As the reactive rule would have.
+        reactive_minutes: f64,
+    },
+    /// The start-up time was measured.
+    StartupLearnt {
+        /// Nine of ten replicas needed at most this long.
+        seconds: f64,
+        /// Replicas seen.
+        observations: usize,
+    },
+    /// What a replica can serve was learnt.
+    CapacityLearnt {
+        /// What is reckoned with: with 95 % confidence at least this.
+        per_replica: f64,
+        /// Most likely.
+        likely: f64,
+    },
+    /// Other bounds hold at this time.
+    Window {
+        /// Fewest replicas.
+        min: u32,
+        /// Most replicas.
+        max: u32,
+    },
+    /// More were wanted than the budget allows.
+    CostCapped {
+        /// Wanted.
+        wanted: u32,
+        /// Allowed.
+        allowed: u32,
+        /// Replica-hours spent today.
+        spent: f64,
+        /// Minutes of the forecast in which that is too few.
+        short_minutes: f64,
+    },
+    /// The maximum may be passed for a while.
+    MaxRaised {
+        /// The maximum.
+        max: u32,
+        /// As it is now.
+        raised: u32,
+        /// For so long still.
+        left_seconds: f64,
+    },
+    /// A dependency is nearly full, and cannot grow enough.
+    DownstreamSaturated {
+        /// Which.
+        dependency: String,
+        /// Demand made of it.
+        demand: f64,
+        /// What all the replicas it may have can serve.
+        capacity: f64,
+        /// Replicas refused.
+        wanted: u32,
+    },
+    /// It was deployed or configured anew just now.
+    DeployFreeze {
+        /// Time left.
+        left_seconds: f64,
+        /// Replicas refused.
+        wanted: u32,
+    },
     /// The plan had grown old before it could be carried out.
     PlanTooOld {
         /// Its age.
@@ -267,6 +356,10 @@ impl Reason {
                 | Self::Stabilising { .. }
                 | Self::Paced { .. }
                 | Self::ReactiveFloor { .. }
+                | Self::StartupLearnt { .. }
+                | Self::CapacityLearnt { .. }
+                | Self::Window { .. }
+                | Self::MaxRaised { .. }
         )
     }
 }
@@ -309,7 +402,9 @@ impl fmt::Display for Reason {
             }
             Self::DemandUnknown => f.write_str("demand is unknown, which is not zero"),
             Self::DemandTooOld { age_seconds } => write!(f, "the newest demand is {} off", span(*age_seconds)),
-            Self::CapacityUnknown => f.write_str("what a replica can serve is unknown: set capacity_per_replica"),
+            Self::CapacityUnknown => f.write_str(
+                "what a replica can serve is unknown: set capacity_per_replica, or let utilisation teach it",
+            ),
             Self::ReplicasUnknown => f.write_str("the number of replicas is unknown"),
             Self::HoldsForLackOfFacts { wanted } => {
                 write!(f, "{wanted} would do by what is known, but nothing is taken away while facts are missing")
@@ -334,6 +429,46 @@ impl fmt::Display for Reason {
                 confidence * 100.0
             ),
             Self::IncidentOpen { incident } => write!(f, "incident {incident} is open: nothing is taken away"),
+            Self::ForecastDistrusted { cost_ratio, held, quantile } => write!(
+                f,
+                "the forecast is not followed: that would have cost {} times as much as following the demand of the moment, \
+                 and its p{} held {:.0} % of the time",
+                n(*cost_ratio),
+                n(quantile * 100.0),
+                held * 100.0
+            ),
+            Self::ActedWorse { ours_minutes, reactive_minutes } => write!(
+                f,
+                "the forecast is not followed: replicas were too few for {} min, under the reactive rule for {}",
+                n(*ours_minutes),
+                n(*reactive_minutes)
+            ),
+            Self::StartupLearnt { seconds, observations } => {
+                write!(f, "nine of ten replicas started within {} ({observations} seen)", span(*seconds))
+            }
+            Self::CapacityLearnt { per_replica, likely } => {
+                write!(f, "a replica serves {} as learnt, most likely {}", n(*per_replica), n(*likely))
+            }
+            Self::Window { min, max } => write!(f, "from {min} to {max} at this time"),
+            Self::CostCapped { wanted, allowed, spent, short_minutes } => write!(
+                f,
+                "{wanted} are wanted, the budget allows {allowed} ({} replica-hours spent today); \
+                 the forecast is above that for {} min",
+                n(*spent),
+                n(*short_minutes)
+            ),
+            Self::MaxRaised { max, raised, left_seconds } => {
+                write!(f, "max {max} may be passed up to {raised} for {} more", span(*left_seconds))
+            }
+            Self::DownstreamSaturated { dependency, demand, capacity, wanted } => write!(
+                f,
+                "{wanted} refused: {dependency} has a demand of {} and can serve {} at most",
+                n(*demand),
+                n(*capacity)
+            ),
+            Self::DeployFreeze { left_seconds, wanted } => {
+                write!(f, "{wanted} refused: it was deployed just now; {} of freeze left", span(*left_seconds))
+            }
             Self::PlanTooOld { age_seconds } => write!(f, "the plan is {} old: decide anew", span(*age_seconds)),
         }
     }

@@ -186,6 +186,7 @@ mod tests {
             floor: Some(from),
             predicted: Some(to),
             advice: Advice::default(),
+            planned: Vec::new(),
             reasons: vec![Reason::ReactiveFloor { replicas: from }],
         }
     }

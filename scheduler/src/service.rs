@@ -1,7 +1,6 @@
 //! The shell: reads the snapshot, asks the pure parts what to do, carries it out and puts it on record.
 
 mod courier;
-mod dial;
 mod outbox;
 mod state;
 
@@ -19,15 +18,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::actuate::{self, SeriesSink};
-use crate::config::{Config, NotUsable};
+use crate::actuate::offer::Offers;
+use crate::actuate::{self, SeriesSink, keda};
+use crate::config::{Config, NotUsable, Workload};
 use crate::decide::{Fleet, decide};
+use crate::grpc::{GrpcError, GrpcServer};
 use crate::guard::{Control, Stop, guard};
 use crate::history::{History, NotNoted, Plan as MaintenancePlan, Statement};
+use crate::learn::Lesson;
 use crate::notify::config::AlertsFault;
 use crate::notify::warning::Warnings;
 use crate::notify::{AlertStatus, Memory, Notice, Notifier};
-use crate::plan::Plan;
+use crate::plan::{Decision, Plan};
 use crate::record::{DecisionLog, DecisionRecord, LogError};
 use crate::route::{self, Routing, Weight, haproxy};
 use courier::Courier;
@@ -37,6 +39,8 @@ pub use state::StateError;
 
 /// How long notices under way are waited for at the end.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+/// Time between two writes of what was learnt.
+const KEEP_LESSONS_EVERY: Duration = Duration::from_secs(300);
 
 /// Why the scheduler could not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The gRPC server.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
     /// The HTTP client.
     #[error("could not set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -85,24 +92,26 @@ pub struct View {
 /// The scheduler. One tick at a time; its [`Handle`] serves everybody else.
 pub struct Service {
     config: Config,
-    fleet: Fleet,
+    lessons_kept: Option<Timestamp>,
     routing: Routing,
     outbox: Outbox,
     warnings: Warnings,
     courier: Courier,
     sink: Arc<dyn SeriesSink>,
-    client: reqwest::Client,
     shared: Arc<Shared>,
     responder: Option<haproxy::Responder>,
+    grpc: Option<GrpcServer>,
 }
 
 struct Shared {
     state: Arc<StateDir>,
+    fleet: Mutex<Fleet>,
     history: Mutex<History>,
     log: Mutex<DecisionLog>,
     control: watch::Sender<Control>,
     view: watch::Sender<Arc<View>>,
     weights: watch::Sender<haproxy::Weights>,
+    offers: watch::Sender<Offers>,
 }
 
 /// Questions and orders for a running scheduler; cheap to clone.
@@ -128,24 +137,31 @@ impl Service {
         let client = http_client().map_err(StartError::Client)?;
         let weights = watch::Sender::new(haproxy::Weights::new());
         let responder = respond(&config, &weights).await?;
+        let offers = watch::Sender::<Offers>::default();
+        let routes = keda::router(offers.subscribe());
+        let grpc = config.grpc.as_ref().map(|grpc| GrpcServer::start(grpc, routes)).transpose()?;
+        let mut fleet = Fleet::resume(log.last_decisions());
+        fleet.recall(state.read(state::LESSONS)?);
         Ok(Self {
-            fleet: Fleet::resume(log.last_decisions()),
+            lessons_kept: None,
             routing: Routing::default(),
             warnings: state.read(state::WARNINGS)?,
-            outbox: Outbox::new(notifier, &config.alerts, client.clone(), state.clone()).map_err(StartError::Client)?,
-            courier: Courier::new(&config.workloads, &client),
+            outbox: Outbox::new(notifier, &config.alerts, client, state.clone()).map_err(StartError::Client)?,
+            courier: Courier::new(&config).map_err(StartError::Client)?,
             shared: Arc::new(Shared {
                 control: watch::Sender::new(state.read::<Control>(state::CONTROL)?),
                 state,
+                fleet: Mutex::new(fleet),
                 history: Mutex::new(history),
                 log: Mutex::new(log),
                 view: watch::Sender::default(),
                 weights,
+                offers,
             }),
             config,
             sink,
-            client,
             responder,
+            grpc,
         })
     }
 
@@ -161,15 +177,21 @@ impl Service {
         self.responder.as_ref().map(haproxy::Responder::address)
     }
 
-    /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy` needs a
-    /// restart.
+    /// Where gRPC is answered.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(GrpcServer::address)
+    }
+
+    /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy` or
+    /// `grpc` needs a restart.
     ///
     /// # Errors
     /// [`StartError::Unusable`] or [`StartError::Alerts`], and everything stays as it was.
     pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
         check(&config)?;
         self.outbox.follow(&config.alerts).map_err(StartError::Client)?;
-        self.courier = Courier::new(&config.workloads, &self.client);
+        self.courier = Courier::new(&config).map_err(StartError::Client)?;
         self.config = config;
         Ok(())
     }
@@ -177,7 +199,10 @@ impl Service {
     /// One round on the facts of `snapshot`: decide, guard, record, act, route, alert. Whatever goes wrong on the way
     /// out is logged and tried again in a later round; the plan stands.
     pub async fn tick(&mut self, now: Timestamp, snapshot: &Snapshot) -> Arc<View> {
+        self.forget_old_stops(now);
         let plan = self.plan(now, snapshot);
+        self.shared.offers.send_replace(Offers::of(&plan, &self.config.workloads));
+        self.keep_lessons(now).await;
         let weights = self.route(now, snapshot);
         self.archive(snapshot);
         let people = self.shared.history().people();
@@ -196,6 +221,29 @@ impl Service {
     /// Waits until notices under way have been answered, for ten seconds at most; to be called at the end.
     pub async fn settle(&mut self) {
         self.outbox.settle(SETTLE_WITHIN).await;
+        self.write_lessons().await;
+    }
+
+    async fn keep_lessons(&mut self, now: Timestamp) {
+        let due = self.lessons_kept.is_none_or(|at| now < at || now.since(at) >= KEEP_LESSONS_EVERY);
+        // What is learnt in the first moments is worth nothing.
+        if due && self.lessons_kept.replace(now).is_some() {
+            self.write_lessons().await;
+        }
+    }
+
+    async fn write_lessons(&self) {
+        let (shared, lessons) = (self.shared.clone(), self.shared.fleet().lessons().clone());
+        // Cut off by the end of the process, the old file stays.
+        let _ = tokio::task::spawn_blocking(move || shared.keep(state::LESSONS, &lessons)).await;
+    }
+
+    fn forget_old_stops(&self, now: Timestamp) {
+        let over = |stop: &Stop| !stop.holds(now);
+        let control = self.shared.control.borrow().clone();
+        if control.all.iter().chain(control.workloads.values()).any(over) {
+            self.handle().order(|control| control.forget_what_is_over(now));
+        }
     }
 
     fn archive(&self, snapshot: &Snapshot) {
@@ -234,9 +282,12 @@ impl Service {
     /// The plan of this round, guarded, settled and on record.
     fn plan(&mut self, now: Timestamp, snapshot: &Snapshot) -> Plan {
         let workloads = &self.config.workloads;
-        let plan = decide(snapshot, &self.fleet, workloads, self.config.cadence, now);
-        let plan = guard(plan, snapshot, &self.fleet, workloads, &self.shared.control.borrow(), now);
-        self.fleet.settle(&plan, workloads);
+        let mut fleet = self.shared.fleet();
+        fleet.observe(snapshot, workloads, now);
+        let plan = decide(snapshot, &fleet, workloads, self.config.cadence, now);
+        let plan = guard(plan, snapshot, &fleet, workloads, &self.shared.control.borrow(), now);
+        fleet.settle(&plan, workloads);
+        drop(fleet);
         if let Err(error) = self.shared.log().record(&plan) {
             warn!(error = &error as &dyn std::error::Error, "decisions not durable");
         }
@@ -278,6 +329,28 @@ impl Handle {
             let decision = view.plan.decisions.iter().find(|d| d.id == id)?.clone();
             Some(DecisionRecord { decision, attempts: Vec::new() })
         })
+    }
+
+    /// What would be decided at `now` on the facts of `snapshot` if `workload` were as it is given. Nothing is done, recorded
+    /// or remembered.
+    #[must_use]
+    pub fn what_if(
+        &self,
+        snapshot: &Snapshot,
+        workload: &Workload,
+        cadence: Duration,
+        now: Timestamp,
+    ) -> Option<Decision> {
+        let (fleet, workloads) = (self.0.fleet(), std::slice::from_ref(workload));
+        let plan = decide(snapshot, &fleet, workloads, cadence, now);
+        let plan = guard(plan, snapshot, &fleet, workloads, &self.control(), now);
+        plan.decisions.into_iter().next()
+    }
+
+    /// What the past of `workload` teaches.
+    #[must_use]
+    pub fn lesson(&self, workload: &str) -> Option<Lesson> {
+        self.0.fleet().lesson(workload).cloned()
     }
 
     /// What people have stopped.
@@ -374,6 +447,10 @@ impl Handle {
 }
 
 impl Shared {
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn log(&self) -> MutexGuard<'_, DecisionLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,6 +25,20 @@ pub struct Speaker {
     note: String,
 }
 
+impl Speaker {
+    /// Who speaks.
+    #[must_use]
+    pub fn by(&self) -> &str {
+        &self.by
+    }
+
+    /// In their own words.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+}
+
 /// Options of `bellwether ack`.
 #[derive(Debug, clap::Args)]
 pub struct AckArgs {

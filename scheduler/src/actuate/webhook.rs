@@ -9,17 +9,20 @@ use std::fmt::Write;
 use async_trait::async_trait;
 use bellwether_models::series::Timestamp;
 use hmac::{Hmac, KeyInit, Mac};
+use ipnet::IpNet;
 use serde::Serialize;
 use sha2::Sha256;
 
 use super::{ActError, Actuator, Applied, Effect};
 use crate::config::WebhookConfig;
+use crate::dial::admit;
 use crate::plan::Decision;
 
 /// See the module.
 pub struct Webhook {
     config: WebhookConfig,
     client: reqwest::Client,
+    allowed: Vec<IpNet>,
 }
 
 /// The body of the request.
@@ -37,10 +40,20 @@ struct Body<'a> {
 }
 
 impl Webhook {
-    /// An actuator that posts with `client`.
+    /// An actuator that posts with `client`, to the public internet and the networks that are `allowed`.
     #[must_use]
-    pub fn new(config: WebhookConfig, client: reqwest::Client) -> Self {
-        Self { config, client }
+    pub fn new(config: WebhookConfig, client: reqwest::Client, allowed: Vec<IpNet>) -> Self {
+        Self { config, client, allowed }
+    }
+
+    /// A name is looked at when it is dialled; an address as it is written, here.
+    fn admit(&self, workload: &str) -> Result<(), ActError> {
+        let why = match self.config.url.parse() {
+            Ok(url) => admit(&url, &self.allowed).err().map(|error| error.to_string()),
+            Err(_) => Some("it is no address".to_owned()),
+        };
+        let (workload, url) = (workload.to_owned(), self.config.url.clone());
+        why.map_or(Ok(()), |why| Err(ActError::Forbidden { workload, url, why }))
     }
 
     async fn key(&self, workload: &str) -> Result<Option<Vec<u8>>, ActError> {
@@ -58,6 +71,7 @@ impl Webhook {
 
     async fn post(&self, decision: &Decision, body: String, now: Timestamp) -> Result<(), ActError> {
         let (workload, url) = (decision.workload.clone(), self.config.url.clone());
+        self.admit(&workload)?;
         let stamp = now.as_millis().div_euclid(1000).to_string();
         let mut request = self
             .client

@@ -7,7 +7,7 @@ use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::Timestamp;
 
 use crate::config::{Fraction, ScaleConfig};
-use crate::plan::Reason;
+use crate::plan::{Planned, Reason};
 
 /// A number of replicas and the reason for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +63,8 @@ pub(super) struct Foreseen {
     pub(super) band: Option<Band>,
     /// What is missing, if anything: it keeps replicas from being taken away.
     pub(super) missing: Option<Reason>,
+    /// Why it is not followed, although it is there: the reactive rule decides alone.
+    pub(super) distrusted: Option<Reason>,
 }
 
 /// Between too few and too many for the demand to come; both at least what is best right now.
@@ -95,19 +97,29 @@ impl Foreseen {
         let (forecast, model) = match &outlook.foresight {
             Foresight::Forecast { forecast, model, .. } => (forecast, model),
             Foresight::Abstained { reason } => {
-                return Self { band: None, missing: Some(Reason::ForecastAbstained { why: reason.clone() }) };
+                return Self::missing(Reason::ForecastAbstained { why: reason.clone() });
             }
         };
         let age = distance(now, outlook.made_at);
         if age > scale.max_fact_age {
-            return Self { band: None, missing: Some(Reason::ForecastTooOld { age_seconds: age.as_secs_f64() }) };
+            return Self::missing(Reason::ForecastTooOld { age_seconds: age.as_secs_f64() });
         }
         let lead = scale.startup + cadence;
-        Self { band: band(forecast, model, scale, cadence, now), missing: shortfall(forecast, lead, now) }
+        let ahead = cadence.max(scale.batch);
+        Self {
+            band: band(forecast, model, scale, ahead, now),
+            missing: shortfall(forecast, lead, now),
+            distrusted: None,
+        }
+    }
+
+    fn missing(reason: Reason) -> Self {
+        Self { missing: Some(reason), ..Self::default() }
     }
 }
 
-fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, cadence: Duration, now: Timestamp) -> Option<Band> {
+/// `ahead` is how far beyond start-up time a decision must reach.
+fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, ahead: Duration, now: Timestamp) -> Option<Band> {
     let per_replica = scale.capacity_per_replica?.value() * scale.forecast_utilisation.value();
     let quantile = scale.cost.quantile();
     let path = quantile_path(forecast, quantile);
@@ -119,8 +131,8 @@ fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, cadence: Duration
         let reason = Reason::Forecast { at, demand, quantile, per_replica, replicas, model };
         Some(Need { replicas, reason })
     };
-    let keep = need(now, serving + cadence)?;
-    Some(Band { raise: need(serving, serving + cadence).unwrap_or_else(|| keep.clone()), keep })
+    let keep = need(now, serving + ahead)?;
+    Some(Band { raise: need(serving, serving + ahead).unwrap_or_else(|| keep.clone()), keep })
 }
 
 /// The path of one probability; beyond the topmost level it goes on as the tail of an exponential distribution through
@@ -159,6 +171,42 @@ fn shortfall(forecast: &Forecast, lead: Duration, now: Timestamp) -> Option<Reas
     }
     (reach < lead)
         .then_some(Reason::ForecastTooShort { reach_seconds: reach.as_secs_f64(), lead_seconds: lead.as_secs_f64() })
+}
+
+/// Steps that are told ahead.
+const MOST_PLANNED: usize = 8;
+
+/// What will be asked for, and when, if demand comes as foreseen.
+pub(super) fn planned(outlook: &Outlook, scale: &ScaleConfig, now: Timestamp) -> Vec<Planned> {
+    let Some((forecast, path, per_replica)) = usable(outlook, scale, now) else { return Vec::new() };
+    let needs = path.iter().enumerate().map(|(i, demand)| {
+        let serve_at = forecast.time_of(i);
+        Planned {
+            ask_at: serve_at - scale.startup,
+            serve_at,
+            replicas: replicas_for(*demand, per_replica).clamp(scale.min, scale.max),
+        }
+    });
+    let mut steps: Vec<Planned> = needs.filter(|step| step.ask_at > now).collect();
+    steps.dedup_by_key(|step| step.replicas);
+    steps.truncate(MOST_PLANNED);
+    steps
+}
+
+/// Minutes of the forecast in which `replicas` would be too few.
+pub(super) fn short_minutes(outlook: &Outlook, scale: &ScaleConfig, replicas: u32, now: Timestamp) -> f64 {
+    let Some((forecast, path, per_replica)) = usable(outlook, scale, now) else { return 0.0 };
+    let short = path.iter().filter(|demand| replicas_for(**demand, per_replica) > replicas).count();
+    short as f64 * forecast.step.as_secs_f64() / 60.0
+}
+
+/// The forecast with its path at the quantile of the decision, and what a replica may carry.
+fn usable<'a>(outlook: &'a Outlook, scale: &ScaleConfig, now: Timestamp) -> Option<(&'a Forecast, Vec<f64>, f64)> {
+    let Foresight::Forecast { forecast, .. } = &outlook.foresight else { return None };
+    let fresh = distance(now, outlook.made_at) <= scale.max_fact_age;
+    let per_replica = scale.capacity_per_replica.filter(|_| fresh)?.value() * scale.forecast_utilisation.value();
+    let path = quantile_path(forecast, scale.cost.quantile());
+    path.iter().all(|demand| demand.is_finite()).then_some((forecast, path, per_replica))
 }
 
 /// The newest replica count that is fresh and makes sense.

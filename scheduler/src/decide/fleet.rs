@@ -1,17 +1,24 @@
 //! What earlier decisions left behind: the only memory of the decision core.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use bellwether_models::outlook::{Outlook, Snapshot};
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Breached, Settings};
 use crate::config::{Pace, ScaleConfig, Workload};
+use crate::learn::{Lesson, Standing};
 use crate::plan::{Decision, Plan, Reason};
 
 /// The courses of all workloads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Fleet(BTreeMap<String, History>);
+pub struct Fleet {
+    courses: BTreeMap<String, History>,
+    /// What the past of each workload teaches; kept apart, because it outlives a restart whole.
+    lessons: BTreeMap<String, Lesson>,
+}
 
 /// The course of one workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +31,9 @@ pub struct History {
     pub floor: Track,
     /// When a forecast was last at hand.
     pub last_forecast: Option<Timestamp>,
+    /// For how long more than the maximum has been wanted.
+    #[serde(default)]
+    pub breached: Option<Breached>,
 }
 
 /// Replicas over time, with the advice that led there.
@@ -41,7 +51,43 @@ impl Fleet {
     /// The course of `workload`, once something has been decided for it.
     #[must_use]
     pub fn of(&self, workload: &str) -> Option<&History> {
-        self.0.get(workload)
+        self.courses.get(workload)
+    }
+
+    /// What the past of `workload` teaches.
+    #[must_use]
+    pub fn lesson(&self, workload: &str) -> Option<&Lesson> {
+        self.lessons.get(workload)
+    }
+
+    /// All that has been learnt, to be written down.
+    #[must_use]
+    pub fn lessons(&self) -> &BTreeMap<String, Lesson> {
+        &self.lessons
+    }
+
+    /// Takes up what was learnt before a restart.
+    pub fn recall(&mut self, lessons: BTreeMap<String, Lesson>) {
+        self.lessons = lessons;
+    }
+
+    /// Learns from what `snapshot` shows at `now`; to be called before deciding. What is no workload any more is forgotten.
+    pub fn observe(&mut self, snapshot: &Snapshot, workloads: &[Workload], now: Timestamp) {
+        let outlooks: HashMap<&str, &Outlook> = snapshot.workloads.iter().map(|o| (o.workload.as_str(), o)).collect();
+        let mut before = std::mem::take(&mut self.lessons);
+        for workload in workloads {
+            let mut lesson = before.remove(&workload.name).unwrap_or_default();
+            let history = self.courses.get(&workload.name);
+            if let Some(outlook) = outlooks.get(workload.name.as_str()) {
+                let scale = Settings::of(&workload.scale, Some(&lesson), history, now).scale;
+                let replicas = |track: fn(&History) -> &Track| history.and_then(|h| track(h).replicas());
+                let standing = Standing { asked: replicas(|h| &h.ours), reactive: replicas(|h| &h.reactive) };
+                lesson.observe(outlook, &scale, standing, now);
+                lesson.score.judge(scale.cost.quantile(), &scale.trust);
+                lesson.trial.judge(scale.trust.worse_by);
+            }
+            self.lessons.insert(workload.name.clone(), lesson);
+        }
     }
 
     /// Goes on from the last decision on each workload, after a restart.
@@ -52,15 +98,17 @@ impl Fleet {
             reactive: Track::starting_at(d.reactive),
             floor: Track::starting_at(d.floor),
             last_forecast: d.predicted.map(|_| d.at),
+            breached: None,
         };
-        Self(decisions.into_iter().map(|d| (d.workload.clone(), history(d))).collect())
+        let courses = decisions.into_iter().map(|d| (d.workload.clone(), history(d))).collect();
+        Self { courses, ..Self::default() }
     }
 
     /// Takes in a plan that has passed the guard; memory is bounded by the windows of `workloads`.
     pub fn settle(&mut self, plan: &Plan, workloads: &[Workload]) {
         for (decision, workload) in plan.decisions.iter().zip(workloads) {
             debug_assert_eq!(decision.workload, workload.name, "a plan has one decision for each workload, in order");
-            self.0.entry(decision.workload.clone()).or_default().settle(decision, &workload.scale);
+            self.courses.entry(decision.workload.clone()).or_default().settle(decision, &workload.scale);
         }
     }
 
@@ -81,6 +129,11 @@ impl History {
         self.reactive.record(decision.at, decision.advice.reactive, before, decision.reactive, windows);
         let before = self.floor.replicas.or(decision.from);
         self.floor.record(decision.at, decision.advice.floor, before, decision.floor, windows);
+        if let Some(breach) = scale.max_breach {
+            let refused = decision.reasons.iter().any(|r| matches!(r, Reason::AtMax { .. }));
+            let wanted = refused || decision.advice.ours > Some(scale.max);
+            self.breached = Breached::follow(self.breached, wanted, breach.lasts, decision.at);
+        }
         let silent = |r: &Reason| matches!(r, Reason::ForecastAbstained { .. } | Reason::ForecastTooOld { .. });
         if decision.predicted.is_some() && !decision.reasons.iter().any(silent) {
             self.last_forecast = self.last_forecast.max(Some(decision.at));

@@ -1,11 +1,13 @@
 use bellwether_models::forecast::Forecast;
-use bellwether_models::outlook::{Foresight, Observed};
+use bellwether_models::outlook::{Foresight, Observed, Running};
 use bellwether_models::series::Step;
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{PaceConfig, PaceLimit, PacePolicy};
 use crate::guard::{Control, guard};
+
+mod settings;
 
 const CADENCE: Duration = Duration::from_secs(15);
 const MINUTE: u32 = 60;
@@ -45,6 +47,7 @@ fn outlook(now: Timestamp, demand: f64, foresight: Foresight) -> Outlook {
         replicas: None,
         foresight,
         anomalies: Vec::new(),
+        running: Running::default(),
     }
 }
 

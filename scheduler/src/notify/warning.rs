@@ -342,7 +342,7 @@ fn span(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_models::outlook::{ModelScore, Observed};
+    use bellwether_models::outlook::{ModelScore, Observed, Running};
     use bellwether_models::series::Step;
 
     use super::*;
@@ -371,6 +371,7 @@ mod tests {
             replicas: None,
             foresight: Foresight::Forecast { forecast, model: "ets".to_owned(), scores },
             anomalies: Vec::new(),
+            running: Running::default(),
         }
     }
 

@@ -1,5 +1,5 @@
 use bellwether_models::forecast::Forecast;
-use bellwether_models::outlook::Observed;
+use bellwether_models::outlook::{Observed, Running};
 use bellwether_models::series::Step;
 use proptest::prelude::*;
 
@@ -40,6 +40,7 @@ fn snapshot(now: Timestamp, loads: &[Option<(f64, f64)>]) -> Snapshot {
             scores: Vec::new(),
         },
         anomalies: Vec::new(),
+        running: Running::default(),
     };
     let backends = loads.iter().enumerate().filter_map(|(i, load)| Some((i, (*load)?))).map(outlook).collect();
     Snapshot { made_at: now, backends, ..Snapshot::default() }

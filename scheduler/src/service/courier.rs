@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellwether_models::series::Timestamp;
+use ipnet::IpNet;
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::actuate::shadow::Shadow;
 use crate::actuate::webhook::Webhook;
 use crate::actuate::{ActError, Actuator, Applied, Backoff, Effect};
-use crate::config::{ActuatorConfig, Mode, Workload};
+use crate::config::{ActuatorConfig, Config, Mode, Workload};
+use crate::dial::guarded_client;
 use crate::plan::{Decision, Plan};
 use crate::record::{Attempt, DecisionLog};
 
@@ -28,10 +30,13 @@ struct Pending {
 type Outcome = (String, &'static str, Result<Applied, ActError>);
 
 impl Courier {
-    pub(super) fn new(workloads: &[Workload], client: &reqwest::Client) -> Self {
-        let acting = workloads.iter().filter(|w| w.scale.mode == Mode::Act);
-        let actuators = acting.map(|w| (w.name.clone(), actuator(w, client))).collect();
-        Self { actuators, pending: HashMap::new() }
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub(super) fn new(config: &Config) -> reqwest::Result<Self> {
+        let client = guarded_client(&config.allowed_networks)?;
+        let acting = config.workloads.iter().filter(|w| w.scale.mode == Mode::Act);
+        let actuators = acting.map(|w| (w.name.clone(), actuator(w, &client, &config.allowed_networks))).collect();
+        Ok(Self { actuators, pending: HashMap::new() })
     }
 
     /// Takes the changes of `plan`, and attempts all that is due.
@@ -88,10 +93,12 @@ impl Courier {
     }
 }
 
-fn actuator(workload: &Workload, client: &reqwest::Client) -> Arc<dyn Actuator> {
+fn actuator(workload: &Workload, client: &reqwest::Client, allowed: &[IpNet]) -> Arc<dyn Actuator> {
     match &workload.scale.actuator {
-        Some(ActuatorConfig::Webhook(config)) => Arc::new(Webhook::new(config.clone(), client.clone())),
-        None => Arc::new(Shadow),
+        Some(ActuatorConfig::Webhook(config)) => {
+            Arc::new(Webhook::new(config.clone(), client.clone(), allowed.to_vec()))
+        }
+        Some(ActuatorConfig::Keda(_) | ActuatorConfig::ExternalMetrics(_)) | None => Arc::new(Shadow),
     }
 }
 

@@ -12,9 +12,9 @@ use reqwest::{RequestBuilder, StatusCode, Url};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use super::dial::{NotDialled, admit, guarded_client};
 use super::state::{ALERTS, StateDir};
 use crate::actuate::webhook::signature;
+use crate::dial::{NotDialled, admit, guarded_client};
 use crate::notify::{AlertStatus, AlertsConfig, Answer, Delivery, Notice, Notifier, Way};
 
 /// Longest time a receiver may ask to be left alone.

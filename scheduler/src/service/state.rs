@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 /// What people have stopped.
 pub(super) const CONTROL: &str = "control.json";
+/// What the past of each workload teaches.
+pub(super) const LESSONS: &str = "lessons.json";
 /// Warnings of what is foreseen.
 pub(super) const WARNINGS: &str = "warnings.json";
 /// Alerts under way.

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use bellwether_models::outlook::{Foresight, Observed, Outlook};
+use bellwether_models::outlook::{Foresight, Observed, Outlook, Running};
 use bellwether_models::series::Labels;
 
 use super::*;
@@ -66,6 +66,7 @@ fn facts(now: Timestamp, demand: f64, replicas: f64) -> Snapshot {
         replicas: Some(Observed { at: now, value: replicas }),
         foresight: Foresight::Abstained { reason: "too few observations".to_owned() },
         anomalies: Vec::new(),
+        running: Running::default(),
     };
     Snapshot { made_at: now, workloads: vec![outlook], ..Snapshot::default() }
 }
@@ -78,7 +79,11 @@ fn acting(webhook: WebhookConfig) -> Config {
         actuator: Some(ActuatorConfig::Webhook(webhook)),
         ..ScaleConfig::default()
     };
-    Config { workloads: vec![Workload { name: "shop".to_owned(), depends_on: Vec::new(), scale }], ..Config::default() }
+    Config {
+        workloads: vec![Workload { name: "shop".to_owned(), depends_on: Vec::new(), scale }],
+        allowed_networks: vec!["127.0.0.1/32".parse().expect("a network")],
+        ..Config::default()
+    }
 }
 
 fn webhook(receiver: &Receiver) -> WebhookConfig {
@@ -160,13 +165,18 @@ async fn a_dry_run_says_so_and_a_missing_key_sends_nothing() {
     let (mut other, _) = service(acting(webhook(&receiver)), None).await;
     let plan = other.tick(at(0), &facts(at(0), 60.0, 4.0)).await.plan.clone();
     let client = http_client().expect("a client");
-    let outcome =
-        Webhook::new(webhook(&receiver), client.clone()).apply(&plan.decisions[0], Effect::DryRun, at(0)).await;
+    let here: Vec<ipnet::IpNet> = vec!["127.0.0.1/32".parse().expect("a network")];
+    let allowed = Webhook::new(webhook(&receiver), client.clone(), here.clone());
+    let outcome = allowed.apply(&plan.decisions[0], Effect::DryRun, at(0)).await;
     assert_eq!(outcome.expect("accepted"), Applied::WouldApply);
     assert_eq!(receiver.got()[1].1["dry_run"], true);
     let keyless = WebhookConfig { secret_file: Some("/nowhere/key".into()), ..webhook(&receiver) };
-    let outcome = Webhook::new(keyless, client).apply(&plan.decisions[0], Effect::Real, at(0)).await;
+    let outcome = Webhook::new(keyless, client.clone(), here).apply(&plan.decisions[0], Effect::Real, at(0)).await;
     assert!(outcome.expect_err("no key").to_string().contains("/nowhere/key"));
+    let outcome =
+        Webhook::new(webhook(&receiver), client, Vec::new()).apply(&plan.decisions[0], Effect::Real, at(0)).await;
+    let refused = outcome.expect_err("an address within");
+    assert!(!refused.is_transient() && refused.to_string().contains("allowed_networks"), "{refused}");
     assert_eq!(receiver.got().len(), 2);
 }
 
@@ -187,7 +197,7 @@ async fn a_freeze_holds_over_a_restart_until_it_is_lifted() {
     let receiver = Receiver::start("/scale").await;
     let config = acting(webhook(&receiver));
     let (first, _) = service(config.clone(), Some(dir.path())).await;
-    first.handle().stop(None, Stop { direction: None, note: "game day".to_owned(), since: at(0) });
+    first.handle().stop(None, Stop { direction: None, note: "game day".to_owned(), since: at(0), until: None });
     drop(first);
     let (mut second, _) = service(config, Some(dir.path())).await;
     let view = second.tick(at(0), &facts(at(0), 60.0, 4.0)).await;
@@ -231,7 +241,7 @@ async fn contradicting_settings_are_refused_with_the_workloads_name() {
 
 #[test]
 fn a_stop_is_written_as_people_read_it() {
-    let stop = Stop { direction: Some(Direction::Up), note: "cost".to_owned(), since: at(0) };
+    let stop = Stop { direction: Some(Direction::Up), note: "cost".to_owned(), since: at(0), until: None };
     let text = serde_json::to_string(&stop).expect("json");
     assert_eq!(text, r#"{"direction":"up","note":"cost","since":1700000000000}"#);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bellwether_models::forecast::auto::{Combination, Live};
 use bellwether_models::forecast::{Fitted, Forecaster, Horizon, Quantile};
-use bellwether_models::outlook::{self, Observed, Outlook, Snapshot};
+use bellwether_models::outlook::{self, Observed, Outlook, Running, Snapshot};
 use bellwether_models::series::{Timestamp, Window};
 
 use super::Setting;
@@ -41,6 +41,7 @@ impl<'a> Foresight<'a> {
             replicas: None,
             foresight: abstained("nothing is known yet"),
             anomalies: Vec::new(),
+            running: Running::default(),
         };
         Self {
             demand,

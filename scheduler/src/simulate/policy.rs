@@ -153,6 +153,7 @@ impl Policy for Ours {
 
     fn decide(&mut self, seen: &Seen<'_>) -> Option<u32> {
         let all = std::slice::from_ref(&self.workload);
+        self.fleet.observe(seen.snapshot, all, seen.now);
         let plan = decide(seen.snapshot, &self.fleet, all, seen.setting.cadence, seen.now);
         self.fleet.settle(&plan, all);
         plan.decisions.first()?.to

@@ -47,9 +47,9 @@ const GLOBAL_UNICAST_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 
 
 /// Why an address was not dialled.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotDialled {
+pub(crate) enum NotDialled {
     /// It is not public and was not allowed.
-    #[error("{host} is at {address}, which is neither public nor in alerts.allowed_networks")]
+    #[error("{host} is at {address}, which is neither public nor in an allowed_networks")]
     Forbidden { host: String, address: IpAddr },
     /// Not an address we speak to.
     #[error("{url} is no http or https address")]
@@ -60,7 +60,7 @@ pub(super) enum NotDialled {
 }
 
 /// A client that dials only what is allowed, and tests each redirect as if it had been written in the configuration.
-pub(super) fn guarded_client(allowed: &[IpNet]) -> reqwest::Result<reqwest::Client> {
+pub(crate) fn guarded_client(allowed: &[IpNet]) -> reqwest::Result<reqwest::Client> {
     let allowed: Arc<[IpNet]> = allowed.into();
     let own = allowed.clone();
     reqwest::Client::builder()
@@ -75,7 +75,7 @@ pub(super) fn guarded_client(allowed: &[IpNet]) -> reqwest::Result<reqwest::Clie
 }
 
 /// Whether an address as it is written may be dialled. A name is looked at when it is resolved.
-pub(super) fn admit(url: &Url, allowed: &[IpNet]) -> Result<(), NotDialled> {
+pub(crate) fn admit(url: &Url, allowed: &[IpNet]) -> Result<(), NotDialled> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NotDialled::Scheme { url: url.clone() });
     }
