@@ -44,6 +44,13 @@ promql: ## Compare EXPRESSIONS (50000) newly drawn expressions with the real Pro
 faults: ## Replay every recorded fault of a tree of cases through the whole system: make faults CASES=DIR
 	BELLWETHER_CASES=$(CASES) $(TEST) --test faults -- --ignored --nocapture
 
+test-kubernetes: ## Scale in a real Kubernetes API, built once from Debian's source package (about ten minutes, then seconds)
+	scripts/kube-apiserver.sh build
+	scripts/kube-apiserver.sh start
+	BELLWETHER_KUBERNETES_API=https://127.0.0.1:$${KUBE_PORT:-16443} cargo test --locked --test kubernetes_scale; \
+	  outcome=$$?; scripts/kube-apiserver.sh stop; exit $$outcome
+.PHONY: test-kubernetes
+
 bench-ranking: ## Time and memory of ranking 10,000 series
 	cargo run --release --locked --example ranking
 
@@ -58,8 +65,11 @@ bench-query: ## Queries beside the real Prometheus and VictoriaMetrics
 bench-forecast: ## Score every model, beside statsforecast where installed (MANIFEST=file)
 	benches/forecast/run.sh $(MANIFEST)
 
-bench: bench-fleet
-.PHONY: bench-fleet bench-forecast
+bench: bench-fleet bench-decide
+.PHONY: bench-fleet bench-forecast bench-decide
+bench-decide: ## One round of decisions over ten thousand workloads: time and memory
+	cargo bench --locked -p bellwether-scheduler --bench decide
+
 bench-fleet: ## What ten thousand series cost: fit, new point, forecast, memory
 	cargo bench --locked -p bellwether-models --bench fleet
 

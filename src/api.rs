@@ -23,6 +23,7 @@ use crate::pipeline::Pipeline;
 
 pub mod backup;
 pub mod chart;
+mod extender;
 mod limits;
 mod overview;
 pub mod page;
@@ -89,6 +90,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(records::router(faces.clone()))
         .merge(people::router(faces.clone()))
         .merge(scaling::router(faces.clone()))
+        .merge(extender::router(faces.clone()))
         .merge(prometheus::router(faces.clone()))
         .merge(limits::router(pipeline.ingest.clone()))
         .merge(overview::router(faces))

@@ -15,11 +15,12 @@ use bellwether_models::duration::as_text;
 use bellwether_predictor::config::{
     Backend, CalledService, DetectionConfig, ForecastConfig, Quantity, Ratio, SetAside,
 };
-use bellwether_scheduler::config::{AlertsConfig, GrpcConfig, Limit, RerouteConfig, ScaleConfig};
+use bellwether_scheduler::config::{ActuatorConfig, AlertsConfig, GrpcConfig, Limit, RerouteConfig, ScaleConfig};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ClusterConfig;
 use crate::server::Patience;
 
 pub mod load;
@@ -61,6 +62,8 @@ pub struct Config {
     pub reroute: RerouteConfig,
     /// Where KEDA and others are answered over gRPC. Default: nowhere.
     pub grpc: Option<GrpcConfig>,
+    /// The Kubernetes API through which workloads with an actuator `kubernetes` are scaled.
+    pub kubernetes: ClusterConfig,
     /// What holds for the scaling of all workloads.
     pub scaling: ScalingConfig,
     /// How often everything is looked at. Default 15s.
@@ -255,8 +258,17 @@ impl Config {
             ("host", self.host != other.host),
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
             ("grpc", self.grpc != other.grpc),
+            ("kubernetes", self.kubernetes != other.kubernetes),
+            ("workloads.scale.actuator (the first one of Kubernetes)", self.needs_cluster() != other.needs_cluster()),
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+
+    /// Whether a Kubernetes API is needed: some workload is scaled there, or a Lease chooses who acts.
+    #[must_use]
+    pub fn needs_cluster(&self) -> bool {
+        let there = |scale: &ScaleConfig| matches!(scale.actuator, Some(ActuatorConfig::Kubernetes(_)));
+        self.kubernetes.lease.is_some() || self.workloads.iter().any(|w| w.scale.as_ref().is_some_and(there))
     }
 
     /// The predictor's part.

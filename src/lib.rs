@@ -5,6 +5,7 @@
 pub mod api;
 pub mod case;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod pipeline;

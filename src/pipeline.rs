@@ -68,9 +68,9 @@ impl Pipeline {
         let predictor =
             bellwether_predictor::Service::new(config.predictor(), engine.clone(), ingest.clone(), state.clone());
         let sink = Arc::new(IntoStore(ingest.clone()));
-        let scheduler = bellwether_scheduler::Service::new(config.scheduler(), sink, state)
-            .await
-            .context("could not start the scheduler")?;
+        let scheduler = bellwether_scheduler::Service::new(config.scheduler(), sink, state);
+        let scheduler = scheduler.await.context("could not start the scheduler")?;
+        let scheduler = join_cluster(scheduler, config).await?;
         Ok(Self { store, ingest, engine, predictor, scheduler })
     }
 
@@ -123,6 +123,28 @@ impl Pipeline {
         self.predictor.reconfigure(config.predictor());
         Ok(())
     }
+}
+
+#[cfg(feature = "kubernetes")]
+async fn join_cluster(
+    mut scheduler: bellwether_scheduler::Service,
+    config: &Config,
+) -> anyhow::Result<bellwether_scheduler::Service> {
+    if config.needs_cluster() {
+        let client = bellwether_collector::kubernetes::client(&config.kubernetes.access()).await;
+        let client = client.context("no client of the cluster that `kubernetes` names can be made")?;
+        scheduler.join(client, config.kubernetes.lease.as_ref()).context("could not start the scheduler")?;
+    }
+    Ok(scheduler)
+}
+
+#[cfg(not(feature = "kubernetes"))]
+async fn join_cluster(
+    scheduler: bellwether_scheduler::Service,
+    config: &Config,
+) -> anyhow::Result<bellwether_scheduler::Service> {
+    anyhow::ensure!(!config.needs_cluster(), "this build has no feature kubernetes");
+    Ok(scheduler)
 }
 
 /// Decisions become samples: the single way back.

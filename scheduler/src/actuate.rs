@@ -1,6 +1,8 @@
 //! Carrying decisions out.
 
 pub mod keda;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod offer;
 mod retry;
 pub mod shadow;
@@ -88,6 +90,68 @@ pub enum ActError {
         /// Why.
         why: String,
     },
+    /// There is no cluster to ask.
+    #[error("no cluster is known in which {workload} could be scaled; this build has no feature kubernetes")]
+    NoCluster {
+        /// Whose decision.
+        workload: String,
+    },
+    /// The object is not there.
+    #[error("there is no {object}, which is to be scaled for {workload}")]
+    Missing {
+        /// Whose decision.
+        workload: String,
+        /// Which object.
+        object: String,
+    },
+    /// We may not.
+    #[error(
+        "{object} may not be scaled for {workload}: {why}; deploy/kubernetes/rbac.yaml has the rights that are needed"
+    )]
+    NotPermitted {
+        /// Whose decision.
+        workload: String,
+        /// Which object.
+        object: String,
+        /// As the cluster says it.
+        why: String,
+    },
+    /// It is not ours to scale.
+    #[error("{object} is left alone, not scaled for {workload}: {why}")]
+    LeftAlone {
+        /// Whose decision.
+        workload: String,
+        /// Which object.
+        object: String,
+        /// Who scales it, or who said so.
+        why: String,
+    },
+    /// Somebody else set its replicas at the same time.
+    #[error("somebody else changed {object} at the same time; {workload} is decided anew")]
+    Contested {
+        /// Whose decision.
+        workload: String,
+        /// Which object.
+        object: String,
+    },
+    /// The cluster's API did not answer as it should.
+    #[error("the cluster did not answer about {object}, which is to be scaled for {workload}")]
+    Cluster {
+        /// Whose decision.
+        workload: String,
+        /// Which object.
+        object: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No answer in time.
+    #[error("{actuator} did not carry out a decision for {workload} in time")]
+    TooSlow {
+        /// Whose decision.
+        workload: String,
+        /// By whom.
+        actuator: &'static str,
+    },
     /// The signing key could not be read.
     #[error("could not read the signing key {path} for {workload}; check secret_file")]
     Key {
@@ -105,8 +169,13 @@ impl ActError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Key { .. } => true,
-            Self::Forbidden { .. } => false,
+            Self::Unreachable { .. }
+            | Self::Key { .. }
+            | Self::Missing { .. }
+            | Self::NotPermitted { .. }
+            | Self::Cluster { .. }
+            | Self::TooSlow { .. } => true,
+            Self::Forbidden { .. } | Self::NoCluster { .. } | Self::LeftAlone { .. } | Self::Contested { .. } => false,
             Self::Refused { status, .. } => !(400..500).contains(status) || matches!(status, 408 | 425 | 429),
         }
     }

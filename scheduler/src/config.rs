@@ -1,6 +1,7 @@
 //! What a user writes about scaling, alerts and rerouting.
 
 mod bounds;
+mod cluster;
 mod trust;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::bounds::{BudgetConfig, Day, MaxBreach, WindowConfig, Zone};
+pub use self::cluster::{KubernetesConfig, LeaseConfig};
 pub use self::trust::TrustConfig;
 pub use crate::grpc::{GrpcConfig, GrpcTls};
 pub use crate::limit::Limit;
@@ -392,6 +394,8 @@ impl Default for IncidentGate {
 pub enum ActuatorConfig {
     /// Posts each decision as signed JSON.
     Webhook(WebhookConfig),
+    /// Sets the replicas of an object of Kubernetes: see `kubernetes`.
+    Kubernetes(KubernetesConfig),
     /// KEDA asks for them: see `grpc`.
     Keda(Asked),
     /// A Horizontal Pod Autoscaler asks for them through the metrics API of Kubernetes: see `external_metrics`.

@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod guard;
 pub mod history;
 pub mod learn;
+pub mod lease;
 pub mod limit;
 mod lines;
 pub mod notify;

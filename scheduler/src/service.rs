@@ -1,5 +1,6 @@
 //! The shell: reads the snapshot, asks the pure parts what to do, carries it out and puts it on record.
 
+mod cluster;
 mod courier;
 mod outbox;
 mod state;
@@ -32,6 +33,7 @@ use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::{Decision, Plan};
 use crate::record::{DecisionLog, DecisionRecord, LogError};
 use crate::route::{self, Routing, Weight, haproxy};
+use cluster::Cluster;
 use courier::Courier;
 use outbox::Outbox;
 use state::StateDir;
@@ -97,6 +99,7 @@ pub struct Service {
     outbox: Outbox,
     warnings: Warnings,
     courier: Courier,
+    cluster: Cluster,
     sink: Arc<dyn SeriesSink>,
     shared: Arc<Shared>,
     responder: Option<haproxy::Responder>,
@@ -147,7 +150,8 @@ impl Service {
             routing: Routing::default(),
             warnings: state.read(state::WARNINGS)?,
             outbox: Outbox::new(notifier, &config.alerts, client, state.clone()).map_err(StartError::Client)?,
-            courier: Courier::new(&config).map_err(StartError::Client)?,
+            courier: Courier::new(&config, &Cluster::default()).map_err(StartError::Client)?,
+            cluster: Cluster::default(),
             shared: Arc::new(Shared {
                 control: watch::Sender::new(state.read::<Control>(state::CONTROL)?),
                 state,
@@ -183,6 +187,24 @@ impl Service {
         self.grpc.as_ref().map(GrpcServer::address)
     }
 
+    /// Scales in the cluster behind `client` from now on; with a lease, only while it is ours.
+    ///
+    /// # Errors
+    /// [`StartError::Client`], and everything stays as it was.
+    #[cfg(feature = "kubernetes")]
+    pub fn join(&mut self, client: kube::Client, lease: Option<&crate::config::LeaseConfig>) -> Result<(), StartError> {
+        let cluster = Cluster::join(client, lease);
+        self.courier = Courier::new(&self.config, &cluster).map_err(StartError::Client)?;
+        self.cluster = cluster;
+        Ok(())
+    }
+
+    /// Whether decisions are carried out by us rather than by another that holds the lease.
+    #[must_use]
+    pub fn may_act(&self) -> bool {
+        self.cluster.may_act()
+    }
+
     /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy` or
     /// `grpc` needs a restart.
     ///
@@ -191,7 +213,7 @@ impl Service {
     pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
         check(&config)?;
         self.outbox.follow(&config.alerts).map_err(StartError::Client)?;
-        self.courier = Courier::new(&config).map_err(StartError::Client)?;
+        self.courier = Courier::new(&config, &self.cluster).map_err(StartError::Client)?;
         self.config = config;
         Ok(())
     }
@@ -200,6 +222,8 @@ impl Service {
     /// out is logged and tried again in a later round; the plan stands.
     pub async fn tick(&mut self, now: Timestamp, snapshot: &Snapshot) -> Arc<View> {
         self.forget_old_stops(now);
+        let observed = self.courier.observe(snapshot, now).await;
+        let snapshot = observed.as_ref();
         let plan = self.plan(now, snapshot);
         self.shared.offers.send_replace(Offers::of(&plan, &self.config.workloads));
         self.keep_lessons(now).await;
@@ -208,6 +232,7 @@ impl Service {
         let people = self.shared.history().people();
         let mut notices = self.notices(snapshot);
         notices.extend(self.warn(now, snapshot, &people));
+        self.courier.may_act(self.cluster.may_act());
         let (alerts, (), ()) = tokio::join!(
             self.outbox.round(now, &notices, &people),
             write_series(self.sink.as_ref(), now, &plan),

@@ -7,6 +7,7 @@
 
 mod foresight;
 pub mod html;
+pub mod peers;
 pub mod policy;
 pub mod report;
 pub mod world;
@@ -17,6 +18,7 @@ use bellwether_models::series::{Timestamp, Window};
 
 use crate::config::{Fraction, ScaleConfig};
 use foresight::Foresight;
+use peers::{Frequencies, HoltWinters, Predictive, Timetable};
 use policy::{Policy, Seen};
 pub use report::Report;
 use world::{Demand, Pods, Tally};
@@ -123,7 +125,7 @@ pub fn usual_scale() -> ScaleConfig {
     }
 }
 
-/// The policies of a report: plain autoscalers and seasonal naive at every target of `targets`, ours at every cost
+/// The policies of a report: plain autoscalers, seasonal naive and the [`peers`] at every target of `targets`, ours at every cost
 /// ratio of `ratios` with the other settings of `scale`, and the oracle.
 #[must_use]
 pub fn usual_policies(setting: &Setting, scale: &ScaleConfig, targets: &[f64], ratios: &[f64]) -> Vec<Box<dyn Policy>> {
@@ -133,6 +135,11 @@ pub fn usual_policies(setting: &Setting, scale: &ScaleConfig, targets: &[f64], r
     }
     for target in targets {
         policies.push(Box::new(policy::SeasonalNaive::new(*target, setting)));
+    }
+    for target in targets {
+        policies.push(Box::new(Predictive::new(*target, Timetable, setting)));
+        policies.push(Box::new(Predictive::new(*target, HoltWinters::default(), setting)));
+        policies.push(Box::new(Predictive::new(*target, Frequencies::default(), setting)));
     }
     for ratio in ratios {
         policies.push(Box::new(policy::Ours::new(*ratio, scale, setting)));

@@ -78,7 +78,8 @@ impl<'a> Settings<'a> {
 
     fn raise_the_maximum(&mut self, written: &ScaleConfig, history: Option<&History>, now: Timestamp) {
         let Some(breach) = written.max_breach.filter(|_| self.scale.max == written.max) else { return };
-        let since = history.and_then(|h| h.breached).map(|breached| breached.since);
+        let breached = history.and_then(|h| h.breached).filter(|breached| !breached.is_over(breach.lasts, now));
+        let since = breached.map(|breached| breached.since);
         let left = since.map_or(breach.lasts, |since| breach.lasts.saturating_sub(now.since(since)));
         if left.is_zero() {
             return;
@@ -107,10 +108,14 @@ pub struct Breached {
 }
 
 impl Breached {
-    /// Goes on with whether more than the maximum is `wanted` at `now`. A breach is over when none was wanted for as long as
-    /// one may last: who wavers around the maximum does not begin anew each time.
+    /// None was wanted for as long as a breach may last: who wavers around the maximum does not begin anew each time.
+    fn is_over(self, lasts: Duration, now: Timestamp) -> bool {
+        now.since(self.last) > lasts
+    }
+
+    /// Goes on with whether more than the maximum is `wanted` at `now`.
     pub(super) fn follow(before: Option<Self>, wanted: bool, lasts: Duration, now: Timestamp) -> Option<Self> {
-        let standing = before.filter(|b| now.since(b.last) <= lasts);
+        let standing = before.filter(|breached| !breached.is_over(lasts, now));
         match (standing, wanted) {
             (Some(breached), true) => Some(Self { last: now, ..breached }),
             (Some(breached), false) => Some(breached),

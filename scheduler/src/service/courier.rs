@@ -1,13 +1,18 @@
 //! Carries decisions to their actuators, and tries again what failed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use bellwether_models::outlook::{Observed, Snapshot};
 use bellwether_models::series::Timestamp;
 use ipnet::IpNet;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::warn;
 
+use super::cluster::Cluster;
 use crate::actuate::shadow::Shadow;
 use crate::actuate::webhook::Webhook;
 use crate::actuate::{ActError, Actuator, Applied, Backoff, Effect};
@@ -16,10 +21,15 @@ use crate::dial::guarded_client;
 use crate::plan::{Decision, Plan};
 use crate::record::{Attempt, DecisionLog};
 
+/// Longest wait for a count of replicas, and for a decision to be carried out: rounds wait for both.
+const OBSERVED_WITHIN: Duration = Duration::from_secs(5);
+const APPLIED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Actuators by workload, and what is still under way.
 pub(super) struct Courier {
     actuators: HashMap<String, Arc<dyn Actuator>>,
     pending: HashMap<String, Pending>,
+    may_act: bool,
 }
 
 struct Pending {
@@ -32,15 +42,52 @@ type Outcome = (String, &'static str, Result<Applied, ActError>);
 impl Courier {
     /// # Errors
     /// When no HTTP client can be made.
-    pub(super) fn new(config: &Config) -> reqwest::Result<Self> {
+    pub(super) fn new(config: &Config, cluster: &Cluster) -> reqwest::Result<Self> {
         let client = guarded_client(&config.allowed_networks)?;
         let acting = config.workloads.iter().filter(|w| w.scale.mode == Mode::Act);
-        let actuators = acting.map(|w| (w.name.clone(), actuator(w, &client, &config.allowed_networks))).collect();
-        Ok(Self { actuators, pending: HashMap::new() })
+        let actuators =
+            acting.map(|w| (w.name.clone(), actuator(w, &client, &config.allowed_networks, cluster))).collect();
+        Ok(Self { actuators, pending: HashMap::new(), may_act: true })
+    }
+
+    /// Whether anything is carried out at all: not while another of us is chosen to act.
+    pub(super) fn may_act(&mut self, may: bool) {
+        self.may_act = may;
+    }
+
+    /// Replicas as those tell who carry decisions out, of the workloads of which `snapshot` does not know them.
+    pub(super) async fn observe<'a>(&self, snapshot: &'a Snapshot, now: Timestamp) -> Cow<'a, Snapshot> {
+        let mut asked = JoinSet::new();
+        for outlook in snapshot.workloads.iter().filter(|outlook| outlook.replicas.is_none()) {
+            if let Some(actuator) = self.actuators.get(&outlook.workload).cloned() {
+                let workload = outlook.workload.clone();
+                asked.spawn(async move {
+                    let told = timeout(OBSERVED_WITHIN, actuator.observe(&workload)).await;
+                    (workload, told.ok().and_then(Result::ok).flatten())
+                });
+            }
+        }
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        while let Some(told) = asked.join_next().await {
+            seen.extend(told.ok().and_then(|(workload, replicas)| Some((workload, replicas?))));
+        }
+        if seen.is_empty() {
+            return Cow::Borrowed(snapshot);
+        }
+        let mut snapshot = snapshot.clone();
+        for outlook in &mut snapshot.workloads {
+            let replicas = seen.get(&outlook.workload).map(|n| Observed { at: now, value: f64::from(*n) });
+            outlook.replicas = outlook.replicas.or(replicas);
+        }
+        Cow::Owned(snapshot)
     }
 
     /// Takes the changes of `plan`, and attempts all that is due.
     pub(super) async fn deliver(&mut self, now: Timestamp, plan: &Plan, log: &Mutex<DecisionLog>) {
+        if !self.may_act {
+            self.pending.clear(); // whoever acts decides for itself
+            return;
+        }
         self.take(plan);
         let mut attempts = JoinSet::new();
         for (workload, pending) in self.pending.iter().filter(|(_, p)| p.backoff.is_due(now)) {
@@ -93,16 +140,19 @@ impl Courier {
     }
 }
 
-fn actuator(workload: &Workload, client: &reqwest::Client, allowed: &[IpNet]) -> Arc<dyn Actuator> {
+fn actuator(workload: &Workload, client: &reqwest::Client, allowed: &[IpNet], cluster: &Cluster) -> Arc<dyn Actuator> {
     match &workload.scale.actuator {
         Some(ActuatorConfig::Webhook(config)) => {
             Arc::new(Webhook::new(config.clone(), client.clone(), allowed.to_vec()))
         }
+        Some(ActuatorConfig::Kubernetes(config)) => cluster.actuator(config),
         Some(ActuatorConfig::Keda(_) | ActuatorConfig::ExternalMetrics(_)) | None => Arc::new(Shadow),
     }
 }
 
 async fn attempt(workload: String, actuator: Arc<dyn Actuator>, decision: Decision, now: Timestamp) -> Outcome {
-    let result = actuator.apply(&decision, Effect::Real, now).await;
+    let result = timeout(APPLIED_WITHIN, actuator.apply(&decision, Effect::Real, now)).await;
+    let too_slow = || ActError::TooSlow { workload: workload.clone(), actuator: actuator.name() };
+    let result = result.unwrap_or_else(|_| Err(too_slow()));
     (workload, actuator.name(), result)
 }

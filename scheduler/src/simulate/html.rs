@@ -12,8 +12,15 @@ const HEIGHT: f64 = 320.0;
 const MARGIN: f64 = 56.0;
 /// Points drawn along a time axis.
 const COLUMNS: usize = 700;
-const COLOURS: [(&str, &str); 4] =
-    [("hpa", "#8a8f98"), ("seasonal_naive", "#c98b2b"), ("bellwether", "#2563c9"), ("oracle", "#2f9e63")];
+const COLOURS: [(&str, &str); 7] = [
+    ("hpa", "#8a8f98"),
+    ("seasonal_naive", "#c98b2b"),
+    ("cron", "#b0592f"),
+    ("holt_winters", "#9b59b6"),
+    ("fft", "#d4537e"),
+    ("bellwether", "#2563c9"),
+    ("oracle", "#2f9e63"),
+];
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:920px;margin:2rem auto;padding:0 1rem;color:#1d2330;background:#fff}\
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:right;padding:.2rem .6rem;border-bottom:1px solid #e3e6eb}\

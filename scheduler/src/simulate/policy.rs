@@ -27,7 +27,8 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn demand(&self) -> Option<f64> {
+    /// The demand of now, as old as it is; `None` when too old.
+    pub(super) fn demand(&self) -> Option<f64> {
         let outlook = self.snapshot.workloads.first()?;
         let demand = outlook.demand?;
         (self.now.since(demand.at) <= Duration::from_secs(300)).then_some(demand.value)
@@ -179,7 +180,8 @@ impl Policy for Oracle {
     }
 }
 
-fn plain(target: f64, setting: &Setting) -> ScaleConfig {
+/// The settings of a plain autoscaler at one target.
+pub(super) fn plain(target: f64, setting: &Setting) -> ScaleConfig {
     ScaleConfig {
         min: 1,
         max: PLENTY,

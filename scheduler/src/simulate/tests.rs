@@ -1,3 +1,5 @@
+use bellwether_models::forecast::Forecast;
+use bellwether_models::outlook::{self, Snapshot};
 use bellwether_models::series::Step;
 
 use super::policy::{Hpa, Oracle, Ours};
@@ -153,4 +155,78 @@ fn the_page_needs_nothing_else_and_escapes_what_it_shows() {
     assert!(!page.contains("http") && !page.contains("NaN"), "no link, no number that is none");
     assert_eq!(page.matches("<svg").count(), 3);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+}
+
+/// Ours, with facts that somebody meddled with.
+struct Meddled<F>(Ours, F);
+
+impl<F: Fn(&mut Snapshot, Timestamp)> Policy for Meddled<F> {
+    fn name(&self) -> &str {
+        "meddled"
+    }
+    fn knob(&self) -> f64 {
+        0.0
+    }
+    fn foresees(&self) -> bool {
+        true
+    }
+    fn decide(&mut self, seen: &Seen<'_>) -> Option<u32> {
+        let mut snapshot = seen.snapshot.clone();
+        (self.1)(&mut snapshot, seen.now);
+        self.0.decide(&Seen { snapshot: &snapshot, ..*seen })
+    }
+}
+
+fn forecast_of(snapshot: &mut Snapshot) -> Option<&mut Forecast> {
+    match &mut snapshot.workloads[0].foresight {
+        outlook::Foresight::Forecast { forecast, .. } => Some(forecast),
+        outlook::Foresight::Abstained { .. } => None,
+    }
+}
+
+fn times(snapshot: &mut Snapshot, factor: f64) {
+    let Some(forecast) = forecast_of(snapshot) else { return };
+    forecast.quantiles.iter_mut().flatten().for_each(|value| *value *= factor);
+}
+
+fn shifted(snapshot: &mut Snapshot, by: Duration) {
+    let Some(forecast) = forecast_of(snapshot) else { return };
+    forecast.start = forecast.start + by;
+}
+
+/// As many replicas as are foreseen or more than a plain autoscaler's, whatever is wrong with the forecast, the clock or the
+/// metric: never more violations than that autoscaler at the same target.
+#[test]
+fn whatever_is_wrong_with_the_facts_there_are_no_more_violations_than_under_a_plain_autoscaler() {
+    let (demand, setting) = (days(4), setting(300));
+    let minutes = |n: i64| Timestamp::from_secs(60 * n);
+    let plain = one(&demand, &setting, Hpa::new(0.8, &setting)).tally;
+    let run = |name: &str, meddle: fn(&mut Snapshot, Timestamp)| {
+        let tally = one(&demand, &setting, Meddled(Ours::new(20.0, &ScaleConfig::default(), &setting), meddle)).tally;
+        assert!(tally.violation_seconds <= plain.violation_seconds, "{name}: {tally:?} {plain:?}");
+    };
+    assert!(plain.violation_seconds > 0.0);
+    run("half of what comes", |snapshot, _| times(snapshot, 0.5));
+    run("twice what comes", |snapshot, _| times(snapshot, 2.0));
+    run("a clock that is an hour fast", |snapshot, _| shifted(snapshot, Duration::from_secs(3600)));
+    run("an hour is lost, as on the day of summer time", |snapshot, now| {
+        if now > Timestamp::from_secs(60 * 500) {
+            shifted(snapshot, Duration::from_secs(900));
+        }
+    });
+    run("a deploy in the middle of a peak", |snapshot, now| {
+        let deployed = Timestamp::from_secs(60 * 600);
+        snapshot.workloads[0].running.changed_at = Some(deployed).filter(|at| *at <= now);
+    });
+    // Six hours without metrics hold what was there, for both; compared are the same instants.
+    let gap = minutes(400)..minutes(760);
+    let mut blind = demand.clone();
+    for (i, value) in blind.values.iter_mut().enumerate() {
+        if gap.contains(&demand.time_of(i)) {
+            *value = f64::NAN;
+        }
+    }
+    let plain = one(&blind, &setting, Hpa::new(0.8, &setting)).tally;
+    let ours = one(&blind, &setting, Ours::new(20.0, &ScaleConfig::default(), &setting)).tally;
+    assert!(ours.violation_seconds <= plain.violation_seconds, "six hours of silence: {ours:?} {plain:?}");
 }

@@ -41,6 +41,28 @@ impl Demand {
         value.is_finite().then_some(value.max(0.0))
     }
 
+    /// Points of the trace in `span`, at least one.
+    pub(crate) fn steps_in(&self, span: Duration) -> usize {
+        usize::try_from(span.as_millis() / self.window.step.times(1).as_millis()).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The last point of the trace up to `at`; the first one before it begins.
+    pub(crate) fn index_of(&self, at: Timestamp) -> usize {
+        let offset = (at.as_millis() - self.window.start.as_millis()).div_euclid(self.window.step.as_millis());
+        usize::try_from(offset).unwrap_or(0)
+    }
+
+    /// The value of a point, if there is one.
+    pub(crate) fn value(&self, index: usize) -> Option<f64> {
+        self.window.values.get(index).copied().filter(|value| value.is_finite())
+    }
+
+    /// The point `index`, once it is known: `Some(None)` for a gap.
+    pub(crate) fn point(&self, index: usize, known: Timestamp) -> Option<Option<f64>> {
+        let within = index < self.window.len() && self.window.time_of(index) <= known;
+        within.then(|| self.value(index))
+    }
+
     /// The highest demand from `from` to `to`, both included.
     #[must_use]
     pub fn peak(&self, from: Timestamp, to: Timestamp) -> Option<f64> {

@@ -1,0 +1,80 @@
+//! The cluster that is scaled, if there is one, and whether it is ours to scale.
+
+use std::sync::Arc;
+
+use crate::actuate::Actuator;
+use crate::config::KubernetesConfig;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Cluster {
+    #[cfg(feature = "kubernetes")]
+    client: Option<kube::Client>,
+    #[cfg(feature = "kubernetes")]
+    election: Option<crate::actuate::kubernetes::Election>,
+}
+
+#[cfg(feature = "kubernetes")]
+impl Cluster {
+    pub(super) fn join(client: kube::Client, lease: Option<&crate::config::LeaseConfig>) -> Self {
+        let stand = |lease| crate::actuate::kubernetes::Election::stand(client.clone(), lease, identity());
+        Self { election: lease.map(stand), client: Some(client) }
+    }
+
+    /// Whether nobody is chosen, or we are.
+    pub(super) fn may_act(&self) -> bool {
+        self.election.as_ref().is_none_or(|election| election.fence().is_some())
+    }
+
+    pub(super) fn actuator(&self, config: &KubernetesConfig) -> Arc<dyn Actuator> {
+        match &self.client {
+            Some(client) => Arc::new(crate::actuate::kubernetes::Kubernetes::new(client.clone(), config.clone())),
+            None => Arc::new(absent::Absent),
+        }
+    }
+}
+
+/// Ours alone, even among processes of one machine and starts of one process.
+#[cfg(feature = "kubernetes")]
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "bellwether".to_owned());
+    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{host}-{}-{:x}", std::process::id(), begun.as_nanos())
+}
+
+#[cfg(not(feature = "kubernetes"))]
+impl Cluster {
+    pub(super) fn may_act(&self) -> bool {
+        true
+    }
+
+    pub(super) fn actuator(&self, _: &KubernetesConfig) -> Arc<dyn Actuator> {
+        Arc::new(absent::Absent)
+    }
+}
+
+mod absent {
+    use async_trait::async_trait;
+    use bellwether_models::series::Timestamp;
+
+    use crate::actuate::{ActError, Actuator, Applied, Effect};
+    use crate::plan::Decision;
+
+    /// Stands for an object of which no cluster is known.
+    pub(super) struct Absent;
+
+    #[async_trait]
+    impl Actuator for Absent {
+        fn name(&self) -> &'static str {
+            "kubernetes"
+        }
+
+        async fn observe(&self, workload: &str) -> Result<Option<u32>, ActError> {
+            Err(ActError::NoCluster { workload: workload.to_owned() })
+        }
+
+        async fn apply(&self, decision: &Decision, _: Effect, _: Timestamp) -> Result<Applied, ActError> {
+            Err(ActError::NoCluster { workload: decision.workload.clone() })
+        }
+    }
+}
