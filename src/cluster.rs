@@ -30,7 +30,7 @@ impl ClusterConfig {
     /// Where the API is and who we are to it.
     #[must_use]
     pub fn access(&self) -> bellwether_collector::kubernetes::Access {
-        use bellwether_collector::source::scrape::config::{Authorization, TlsConfig};
+        use bellwether_collector::access::{Authorization, TlsConfig};
         let token = |path: &PathBuf| Authorization { credentials_file: Some(path.clone()), ..Authorization::default() };
         bellwether_collector::kubernetes::Access {
             api_server: self.api_server.clone(),

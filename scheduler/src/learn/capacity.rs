@@ -76,7 +76,7 @@ impl CapacityFit {
     pub fn learnt(&self) -> Option<Learnt> {
         let n = self.weight / ALIKE;
         let spread = (self.load_load / self.weight).sqrt() / self.mean_load;
-        if self.weight < ENOUGH || !(spread >= SPREAD) {
+        if self.weight < ENOUGH || spread.is_nan() || spread < SPREAD {
             return None;
         }
         let slope = self.load_full / self.load_load;
