@@ -13,7 +13,7 @@ use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
 use bellwether_models::duration::as_text;
 use bellwether_predictor::config::{
-    Backend, CalledService, DetectionConfig, ForecastConfig, Quantity, Ratio, SetAside,
+    Backend, CalendarConfig, CalledService, DetectionConfig, ForecastConfig, KnownEvent, Quantity, Ratio, SetAside,
 };
 use bellwether_scheduler::config::{ActuatorConfig, AlertsConfig, GrpcConfig, Limit, RerouteConfig, ScaleConfig};
 use ipnet::IpNet;
@@ -52,6 +52,10 @@ pub struct Config {
     pub services: Vec<CalledService>,
     /// Spans that forecasts do not learn from: outages, load tests, migrations. Default none.
     pub set_aside: Vec<SetAside>,
+    /// Time zones and days off that workloads name. Default none.
+    pub calendars: Vec<CalendarConfig>,
+    /// Known times out of the ordinary, past and to come: sales, broadcasts, closings of the books. Default none.
+    pub events: Vec<KnownEvent>,
     /// How anomalies are found.
     pub detection: DetectionConfig,
     /// Quantities that must not pass a limit, such as disks.
@@ -184,6 +188,9 @@ pub struct WorkloadConfig {
     /// Names of the workloads and services it calls.
     #[serde(default)]
     pub depends_on: Vec<String>,
+    /// The name of the calendar its users live by. Left out: days and hours are those of UTC, and no day is special.
+    #[serde(default)]
+    pub calendar: Option<String>,
     /// How it is forecast.
     #[serde(default)]
     pub forecast: ForecastConfig,
@@ -284,6 +291,7 @@ impl Config {
             ratios: w.ratios.clone(),
             min_volume: w.min_volume,
             depends_on: w.depends_on.clone(),
+            calendar: w.calendar.clone(),
             forecast: w.forecast,
         };
         let backend = |b: &bellwether_scheduler::config::BackendConfig| Backend {
@@ -302,6 +310,8 @@ impl Config {
             quantities: self.limits.iter().map(quantity).collect(),
             backends: self.reroute.backends.iter().map(backend).collect(),
             set_aside: self.set_aside.clone(),
+            calendars: self.calendars.clone(),
+            events: self.events.clone(),
             detection: self.detection.clone(),
         }
     }

@@ -3,6 +3,7 @@
 mod adjusted;
 mod arima;
 pub mod auto;
+pub mod calendar;
 mod clean;
 mod combine;
 mod ets;
@@ -27,6 +28,7 @@ pub mod seasonality;
 mod simplex;
 mod spread;
 mod theta;
+mod upset;
 
 pub use member::{Kind, NoSuchModel};
 

@@ -10,6 +10,8 @@ use bellwether_models::series::{Step, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::calendar::{CalendarConfig, KnownEvent, Weekday};
+
 /// Everything the predictor is told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,10 @@ pub struct Config {
     pub services: Vec<CalledService>,
     /// Spans that forecasts do not learn from: outages, load tests, migrations. Default none.
     pub set_aside: Vec<SetAside>,
+    /// Time zones and days off that workloads name. Default none.
+    pub calendars: Vec<CalendarConfig>,
+    /// Known times out of the ordinary, past and to come: sales, broadcasts, closings of the books. Default none.
+    pub events: Vec<KnownEvent>,
     /// How anomalies become incidents.
     pub detection: DetectionConfig,
 }
@@ -89,6 +95,8 @@ pub struct Workload {
     pub min_volume: f64,
     /// Workloads or services it calls; their series are searched for causes, and theirs in turn. Default none.
     pub depends_on: Vec<String>,
+    /// The name of the calendar its users live by. Default none: days and hours are those of UTC, and no day is special.
+    pub calendar: Option<String>,
     /// How its demand is forecast.
     pub forecast: ForecastConfig,
 }
@@ -199,6 +207,11 @@ pub struct ForecastConfig {
     pub refit_interval: Duration,
     /// How much processor time a fit may take. Default `thorough`.
     pub effort: Effort,
+    /// How long after a deploy of the workload (a change event of the kind `deploy`) its demand is not learnt from, since
+    /// restarts and cold caches are not its usual course. Default 5m; 0s learns from all of it.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub settle_after_deploy: Duration,
     /// Age of the newest observation above which no forecast is made. Default 10m; below one step, one step is taken.
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
@@ -248,6 +261,7 @@ impl Default for ForecastConfig {
             history: Duration::from_secs(14 * 86_400),
             refit_interval: Duration::from_secs(6 * 3600),
             effort: Effort::Thorough,
+            settle_after_deploy: Duration::from_secs(300),
             stale_after: Duration::from_secs(600),
         }
     }
@@ -423,6 +437,19 @@ impl Config {
         for (index, span) in self.set_aside.iter().enumerate() {
             faults.range(span.to > span.from, format!("set_aside[{index}].to"), "later than `from`");
         }
+        faults.names("calendars", self.calendars.iter().map(|c| c.name.as_str()));
+        for (index, calendar) in self.calendars.iter().enumerate() {
+            let at = format!("calendars[{index}].time_zone");
+            faults.range(calendar.zone().is_some(), at, "a name of the IANA database such as Europe/Berlin");
+        }
+        for (index, workload) in self.workloads.iter().enumerate() {
+            let known = |name: &String| self.calendars.iter().any(|c| c.name == *name);
+            let at = format!("workloads[{index}].calendar");
+            faults.range(workload.calendar.as_ref().is_none_or(known), at, "the name of one of `calendars`");
+        }
+        for (index, event) in self.events.iter().enumerate() {
+            event.check(&format!("events[{index}]"), &mut faults);
+        }
         self.detection.check("detection", &mut faults);
         faults.0
     }
@@ -448,6 +475,15 @@ impl Workload {
         }
         faults.range(self.min_volume >= 0.0, format!("{at}.min_volume"), "a number, at least 0");
         self.forecast.check(&format!("{at}.forecast"), faults);
+    }
+}
+
+impl KnownEvent {
+    fn check(&self, at: &str, faults: &mut Faults) {
+        faults.range(!self.name.is_empty(), format!("{at}.name"), "a name such as summer_sale");
+        faults.range(self.to > self.from, format!("{at}.to"), "later than `from`");
+        let sound = self.factor.is_none_or(|factor| factor.is_finite() && factor > 0.0);
+        faults.range(sound, format!("{at}.factor"), "a number above zero, such as 1.5");
     }
 }
 

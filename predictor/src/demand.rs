@@ -5,12 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bellwether_collector::query::Engine;
+use bellwether_collector::source::changes::{self, ChangeEvent};
+use bellwether_collector::store::TimeRange;
+use bellwether_models::forecast::calendar::Calendar;
 use bellwether_models::outlook::{Foresight, Observed, Outlook, Running};
 use bellwether_models::series::{Timestamp, Window};
 use futures::StreamExt;
 use metrics::{counter, histogram};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
+use crate::calendar;
 use crate::config::{Config, ForecastConfig, SetAside};
 use crate::due::{Due, Rhythm, Work};
 use crate::foresee::{Abstention, Foreseer, Learnt, Wanted};
@@ -20,6 +24,8 @@ use crate::read;
 /// What the fits of one tick may cost together, in light ones: a long history takes seconds, and decisions wait for the
 /// tick. The rest wait their turn; what is observed of them is told all the same.
 const FITTING_PER_TICK: usize = 200;
+/// How far back new points are looked through for deploys, where little is missing.
+const SEEN_LIVE: Duration = Duration::from_secs(3600);
 /// Series read from the store at the same time.
 const READS_AT_ONCE: usize = 16;
 
@@ -40,6 +46,7 @@ struct Target {
     replicas: Option<String>,
     ready: Option<String>,
     utilisation: Option<String>,
+    calendar: Calendar,
     forecast: ForecastConfig,
 }
 
@@ -52,6 +59,7 @@ impl Target {
             replicas: w.replicas.clone(),
             ready: w.ready.clone(),
             utilisation: w.utilisation.clone(),
+            calendar: calendar::of_workload(w, config),
             forecast: w.forecast,
         });
         let backends = config.backends.iter().map(|b| Self {
@@ -61,6 +69,7 @@ impl Target {
             replicas: None,
             ready: None,
             utilisation: None,
+            calendar: Calendar::default(),
             forecast: b.forecast,
         });
         let quantities = config.quantities.iter().map(|q| Self {
@@ -70,6 +79,7 @@ impl Target {
             replicas: None,
             ready: None,
             utilisation: None,
+            calendar: Calendar::default(),
             forecast: q.forecast,
         });
         workloads.chain(backends).chain(quantities).collect()
@@ -80,6 +90,28 @@ impl Target {
             Kind::Workload => format!("workload {}", self.name),
             Kind::Backend => format!("backend {}", self.name),
             Kind::Quantity => format!("quantity {}", self.name),
+        }
+    }
+
+    /// How far back a deploy may lie whose aftermath is among the points read.
+    fn reach(&self, refit: bool) -> Duration {
+        let settle = self.forecast.settle_after_deploy;
+        match (self.kind, settle.is_zero()) {
+            (Kind::Workload, false) if refit => settle + self.forecast.history,
+            (Kind::Workload, false) => settle + self.forecast.stale_after().max(SEEN_LIVE),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The time after each of its deploys; nothing where they come so often that too little would be left to learn from.
+    fn unsettled(&self, deploys: &[ChangeEvent]) -> Vec<(Timestamp, Timestamp)> {
+        let settle = self.forecast.settle_after_deploy;
+        let own = deploys.iter().filter(|d| d.service == self.name && !self.reach(false).is_zero());
+        let spans: Vec<_> = own.map(ChangeEvent::to_change).map(|d| (d.at, d.at + settle)).collect();
+        if settle * u32::try_from(spans.len()).unwrap_or(u32::MAX) > self.forecast.history / 4 {
+            Vec::new()
+        } else {
+            spans
         }
     }
 
@@ -143,16 +175,15 @@ impl Demand {
     }
 
     fn begin(&mut self, key: String, target: Target) {
-        let known = self
-            .remembered
-            .remove(&key)
-            .filter(|(query, learnt)| *query == target.query && *learnt.config() == target.forecast);
+        let known = self.remembered.remove(&key).filter(|(query, learnt)| {
+            *query == target.query && *learnt.config() == target.forecast && *learnt.calendar() == target.calendar
+        });
         let foreseer = match known {
             Some((_, learnt)) => {
                 self.due.known_already(&key, learnt.through());
                 Foreseer::recall(learnt)
             }
-            None => Foreseer::new(target.forecast),
+            None => Foreseer::new(target.forecast, target.calendar.clone()),
         };
         self.minds.insert(key, Mind { foreseer: Arc::new(Mutex::new(foreseer)), target, outlook: None });
     }
@@ -161,7 +192,8 @@ impl Demand {
     pub async fn tick(&mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Vec<&Outlook> {
         let work = self.due.poll(now, FITTING_PER_TICK);
         let names: Vec<String> = work.iter().map(|w| w.name.clone()).collect();
-        let jobs: Vec<Job> = work.into_iter().filter_map(|work| self.job(work)).collect();
+        let deploys = self.deploys(now, &work, engine).await;
+        let jobs: Vec<Job> = work.into_iter().filter_map(|work| self.job(work, &deploys)).collect();
         let done: Vec<Done> = futures::stream::iter(jobs)
             .map(|job| job.run(now, engine, pool))
             .buffer_unordered(READS_AT_ONCE)
@@ -189,9 +221,24 @@ impl Demand {
         self.due.next_wakeup()
     }
 
-    fn job(&self, work: Work) -> Option<Job> {
+    /// The deploys whose aftermath may lie among the points that `work` reads. Without them the work is done all the same.
+    async fn deploys(&self, now: Timestamp, work: &[Work], engine: &Engine) -> Vec<ChangeEvent> {
+        let reach =
+            |work: &Work| self.minds.get(&work.name).map_or(Duration::ZERO, |mind| mind.target.reach(work.refit));
+        let Some(reach) = work.iter().map(reach).max().filter(|reach| !reach.is_zero()) else { return Vec::new() };
+        let found = changes::between(engine.store().as_ref(), TimeRange { from: now - reach, to: now }).await;
+        let mut found = found.unwrap_or_else(|error| {
+            warn!(error = &error as &dyn std::error::Error, "could not read deploys; their aftermath is learnt from");
+            Vec::new()
+        });
+        found.retain(|change| change.kind == "deploy");
+        found
+    }
+
+    fn job(&self, work: Work, deploys: &[ChangeEvent]) -> Option<Job> {
         let mind = self.minds.get(&work.name)?;
-        let aside = self.set_aside.iter().filter_map(|span| span.of(&mind.target.name)).collect();
+        let spans = self.set_aside.iter().filter_map(|span| span.of(&mind.target.name));
+        let aside = spans.chain(mind.target.unsettled(deploys)).collect();
         Some(Job { foreseer: Arc::clone(&mind.foreseer), target: mind.target.clone(), work, aside })
     }
 
@@ -207,7 +254,7 @@ impl Demand {
 }
 
 fn keeps_its_mind(new: &Target, old: &Target) -> bool {
-    new.query == old.query && new.forecast == old.forecast
+    new.query == old.query && new.forecast == old.forecast && new.calendar == old.calendar
 }
 
 /// One series on its way through reading and computing.
@@ -261,7 +308,7 @@ impl Job {
         }
         counter!("bellwether_predictor_broken_computations_total").increment(1);
         error!(workload = %self.target.name, "forecasting broke; the model is fitted anew at the next step");
-        *locked(&self.foreseer) = Foreseer::broken(self.target.forecast);
+        *locked(&self.foreseer) = Foreseer::broken(self.target.forecast, self.target.calendar.clone());
         self.work.refit = true;
         (None, Err(Abstention::Broken))
     }

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use bellwether_models::forecast::auto::{Foreseen, Live};
+use bellwether_models::forecast::auto::Foreseen;
+use bellwether_models::forecast::calendar::{Calendar, Dated, InCalendar};
 use bellwether_models::forecast::{FitError, Fitted, Forecaster, Quantile};
 use bellwether_models::outlook::{Foresight, Observed};
 use bellwether_models::series::{Timestamp, Window};
@@ -82,7 +83,8 @@ pub struct Wanted {
 /// What is known of one series.
 pub struct Foreseer {
     config: ForecastConfig,
-    knowledge: Result<Live, Abstention>,
+    calendar: Calendar,
+    knowledge: Result<Dated, Abstention>,
     through: Timestamp,
     newest: Option<Observed>,
 }
@@ -91,7 +93,7 @@ pub struct Foreseer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Learnt {
     config: ForecastConfig,
-    live: Live,
+    model: Dated,
     through: Timestamp,
     newest: Option<Observed>,
 }
@@ -101,6 +103,12 @@ impl Learnt {
     #[must_use]
     pub fn config(&self) -> &ForecastConfig {
         &self.config
+    }
+
+    /// The calendar it goes by.
+    #[must_use]
+    pub fn calendar(&self) -> &Calendar {
+        self.model.calendar()
     }
 
     /// The newest point of the grid it has taken in.
@@ -113,8 +121,8 @@ impl Learnt {
 impl Foreseer {
     /// Knows nothing yet.
     #[must_use]
-    pub fn new(config: ForecastConfig) -> Self {
-        Self { config, knowledge: Err(Abstention::NotFittedYet), through: Timestamp::MIN, newest: None }
+    pub fn new(config: ForecastConfig, calendar: Calendar) -> Self {
+        Self { config, calendar, knowledge: Err(Abstention::NotFittedYet), through: Timestamp::MIN, newest: None }
     }
 
     /// The settings it was made with.
@@ -154,29 +162,34 @@ impl Foreseer {
         let known = since_first_observation(window);
         self.knowledge = match known.is_empty() {
             true => Err(Abstention::NoData { within: self.config.history }),
-            false => self.config.effort.method(self.config.horizon_steps()).fit(&known).map_err(Abstention::from),
+            false => self.method().fit(&known).map_err(Abstention::from),
         };
         Some(known.step.times(known.len()))
+    }
+
+    fn method(&self) -> InCalendar {
+        let method = self.config.effort.method(self.config.horizon_steps());
+        InCalendar { method, calendar: self.calendar.clone() }
     }
 
     /// What is to be remembered over a restart; `None` without a model.
     #[must_use]
     pub fn memory(&self) -> Option<Learnt> {
-        let live = self.knowledge.as_ref().ok()?.clone();
-        Some(Learnt { config: self.config, live, through: self.through, newest: self.newest })
+        let model = self.knowledge.as_ref().ok()?.clone();
+        Some(Learnt { config: self.config, model, through: self.through, newest: self.newest })
     }
 
     /// Goes on from what was remembered.
     #[must_use]
     pub fn recall(learnt: Learnt) -> Self {
-        let Learnt { config, live, through, newest } = learnt;
-        Self { config, knowledge: Ok(live), through, newest }
+        let Learnt { config, model, through, newest } = learnt;
+        Self { config, calendar: model.calendar().clone(), knowledge: Ok(model), through, newest }
     }
 
     /// Forgets the model after it broke.
     #[must_use]
-    pub fn broken(config: ForecastConfig) -> Self {
-        Self { knowledge: Err(Abstention::Broken), ..Self::new(config) }
+    pub fn broken(config: ForecastConfig, calendar: Calendar) -> Self {
+        Self { knowledge: Err(Abstention::Broken), ..Self::new(config, calendar) }
     }
 
     /// What is to come, seen at `now`.
@@ -184,9 +197,9 @@ impl Foreseer {
     /// # Errors
     /// The [`Abstention`] when nothing can be said.
     pub fn foresee(&self, now: Timestamp) -> Result<Foresight, Abstention> {
-        let live = self.knowledge.as_ref().map_err(Clone::clone)?;
+        let model = self.knowledge.as_ref().map_err(Clone::clone)?;
         self.refuse_stale(now)?;
-        let Foreseen { forecast, model, scores } = live.foresee(self.config.horizon_steps(), &Quantile::STANDARD);
+        let Foreseen { forecast, model, scores } = model.foresee(self.config.horizon_steps(), &Quantile::STANDARD);
         Ok(Foresight::Forecast { forecast, model, scores })
     }
 
@@ -203,8 +216,8 @@ impl Foreseer {
     }
 
     fn follow(&mut self, window: &Window) {
-        if let Ok(live) = &mut self.knowledge {
-            window.values.iter().for_each(|value| live.update(*value));
+        if let Ok(model) = &mut self.knowledge {
+            window.values.iter().for_each(|value| model.update(*value));
         }
     }
 
@@ -265,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_history_is_read_once_and_then_only_what_is_new() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         let first = told(&mut foreseer, 6030, true, |_| 7.0);
         assert_eq!(first, Wanted { start: Timestamp::from_secs(4860), len: 20, history: true });
         let second = told(&mut foreseer, 6130, false, |_| 7.0);
@@ -279,7 +292,7 @@ mod tests {
 
     #[test]
     fn after_a_restart_it_goes_on_where_it_was() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         told(&mut foreseer, 6000, true, |t| (t % 600) as f64);
         let stored = serde_json::to_string(&foreseer.memory().unwrap()).unwrap();
         let mut again = Foreseer::recall(serde_json::from_str(&stored).unwrap());
@@ -289,12 +302,12 @@ mod tests {
         }
         let now = Timestamp::from_secs(6120);
         assert_eq!(foreseer.foresee(now), again.foresee(now));
-        assert!(Foreseer::new(config()).memory().is_none());
+        assert!(Foreseer::new(config(), Calendar::default()).memory().is_none());
     }
 
     #[test]
     fn what_was_missed_for_longer_than_the_history_is_learnt_anew() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         told(&mut foreseer, 6000, true, |_| 1.0);
         assert!(foreseer.wants(Timestamp::from_secs(6000 + 21 * 60), false).history);
         assert!(foreseer.wants(Timestamp::from_secs(3000), false).history, "after a step back of the clock");
@@ -302,7 +315,7 @@ mod tests {
 
     #[test]
     fn gaps_keep_the_forecast_on_the_grid_until_the_data_is_stale() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         told(&mut foreseer, 6000, true, |_| 5.0);
         told(&mut foreseer, 6180, false, |_| f64::NAN);
         let now = Timestamp::from_secs(6180);
@@ -316,7 +329,7 @@ mod tests {
 
     #[test]
     fn silence_before_the_first_observation_is_not_taken_for_gaps() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         told(&mut foreseer, 6000, true, |t| if t < 5900 { f64::NAN } else { 1.0 });
         assert_eq!(
             foreseer.foresee(Timestamp::from_secs(6000)),
@@ -327,7 +340,7 @@ mod tests {
     #[test]
     fn what_is_set_aside_is_not_learnt_but_still_observed() {
         let outage = [(Timestamp::from_secs(5700), Timestamp::from_secs(6060))];
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         let wanted = foreseer.wants(Timestamp::from_secs(6180), true);
         foreseer.take_in(wanted, &read(wanted, |t| if !(5700..6060).contains(&t) { 7.0 } else { 900.0 }), &outage);
         let Ok(Foresight::Forecast { forecast, .. }) = foreseer.foresee(Timestamp::from_secs(6180)) else {
@@ -341,7 +354,7 @@ mod tests {
 
     #[test]
     fn without_a_model_the_present_is_still_seen() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         let wanted = told(&mut foreseer, 6000, false, |t| t as f64);
         assert_eq!((wanted.len, wanted.history), (3, false));
         assert_eq!(foreseer.observed(Timestamp::from_secs(6000)).map(|o| o.value), Some(6000.0));
@@ -351,7 +364,7 @@ mod tests {
 
     #[test]
     fn without_any_observation_it_says_so_and_never_says_zero() {
-        let mut foreseer = Foreseer::new(config());
+        let mut foreseer = Foreseer::new(config(), Calendar::default());
         assert_eq!(foreseer.foresee(Timestamp::from_secs(1)), Err(Abstention::NotFittedYet));
         told(&mut foreseer, 6000, true, |_| f64::NAN);
         let said = foreseer.foresee(Timestamp::from_secs(6000)).unwrap_err();

@@ -4,6 +4,7 @@
 //! reasons for silence, [`symptom`] scores streams, [`incidents`] and [`evidence`] say whose causes are sought and in
 //! what. Shells beside them: [`demand`] and [`health`] read, have it computed and remember; [`service`] is the tick.
 
+pub mod calendar;
 pub mod config;
 pub mod demand;
 pub mod discover;

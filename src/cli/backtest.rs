@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use bellwether_models::accuracy::{Tally, seasonal_scale};
 use bellwether_models::backtest::{Plan, known, score};
+use bellwether_models::forecast::calendar::{Calendar, InCalendar};
 use bellwether_models::forecast::{Fitted, Forecaster, Quantile};
 use bellwether_models::series::Window;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-use super::forecast::{ForecastCsv, Model, Span, say};
+use super::forecast::{Days, ForecastCsv, Model, Span, say};
 use super::report::{self, Made, Replayed};
 use crate::table;
 
@@ -37,10 +38,13 @@ pub struct Args {
     /// Distance between origins; the horizon by default.
     #[arg(long, value_name = "STEPS|DURATION")]
     stride: Option<Span>,
-    /// Models to score, separated by commas: combination, naive, seasonal_naive, profile, ets, mstl, theta,
-    /// arima, ridge, regression, lstm. The forecasts of the first are written.
+    /// Models to score, separated by commas: combination, light, thorough, naive, seasonal_naive, profile, ets, mstl,
+    /// theta, arima, sarima, ridge, regression, lstm; without_NAME is the combination without a member, or without one
+    /// of the steps settling, weighing and widths. The forecasts of the first are written.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "combination,seasonal_naive,naive")]
     model: Vec<Model>,
+    #[command(flatten)]
+    days: Days,
     /// A network made by `bellwether train` for the model lstm, in place of the one that comes with the program.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -67,11 +71,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut csv = args.output.as_deref().map(ForecastCsv::create).transpose()?;
     let forecasts = tasks.iter().map(|task| task.plan.origins.len()).sum::<usize>();
     let progress = progress(forecasts * args.model.len());
-    let (mut boards, mut replayed) = (Vec::new(), Vec::new());
+    let (mut boards, mut replayed, calendar) = (Vec::new(), Vec::new(), args.days.calendar()?);
     for (rank, model) in args.model.iter().enumerate() {
         let mut board = Board::new(*model);
         for task in &tasks {
-            let made = board.play(task, csv.as_mut().filter(|_| rank == 0), &progress)?;
+            let made = board.play(task, &calendar, csv.as_mut().filter(|_| rank == 0), &progress)?;
             if rank == 0 && args.html.is_some() {
                 replayed.push(Replayed { series: task.series.clone(), window: task.window.clone(), made });
             }
@@ -186,15 +190,22 @@ impl Board {
     }
 
     /// Replays one series, writing the forecasts where they are wanted; gives them too.
-    fn play(&mut self, task: &Task, mut csv: Option<&mut ForecastCsv>, bar: &ProgressBar) -> anyhow::Result<Vec<Made>> {
+    fn play(
+        &mut self,
+        task: &Task,
+        calendar: &Calendar,
+        mut csv: Option<&mut ForecastCsv>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Vec<Made>> {
         let method = self.model.method(task.plan.horizon, &task.seasons);
+        let method = InCalendar { method, calendar: calendar.clone() };
         let (mut tally, mut replayed) = (Tally::default(), Vec::new());
         for origin in &task.plan.origins {
             let history = known(&task.window, *origin, task.plan.context);
             let before = cpu_seconds();
             let made = method
                 .fit(&history)
-                .map(|fitted| (fitted.forecast(task.plan.horizon, &Quantile::STANDARD), fitted.shares()));
+                .map(|fitted| (fitted.forecast(task.plan.horizon, &Quantile::STANDARD), fitted.live().shares()));
             self.cpu_seconds += cpu_seconds() - before;
             bar.inc(1);
             match made {
@@ -294,6 +305,7 @@ mod tests {
             origins: 4,
             stride: None,
             model,
+            days: Days::default(),
             weights: None,
             output: Some(output.to_owned()),
             html: None,

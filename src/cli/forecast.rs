@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bellwether_models::duration;
-use bellwether_models::forecast::auto::Combination;
+use bellwether_models::forecast::auto::{Combination, Steps};
+use bellwether_models::forecast::calendar::{Calendar, InCalendar};
 use bellwether_models::forecast::{Fitted, Forecast, Forecaster, Horizon, Kind, Quantile};
 use bellwether_models::series::{Step, Timestamp, Window};
+use bellwether_predictor::config::CalendarConfig;
 use indicatif::ProgressBar;
 
 use crate::table;
@@ -26,10 +28,12 @@ pub struct Args {
     /// Lengths of the seasons, in steps or as durations, separated by commas; found in the data when left out.
     #[arg(long, value_name = "P[,P2]", value_delimiter = ',')]
     season: Vec<Span>,
-    /// One model instead of the combination of all: naive, seasonal_naive, profile, ets, arima, ridge, regression,
-    /// lstm.
+    /// One model instead of the combination: naive, seasonal_naive, profile, ets, mstl, theta, arima, sarima, ridge,
+    /// regression, lstm; or another combination: light, thorough, without_NAME.
     #[arg(long, value_name = "NAME", default_value = "combination")]
     model: Model,
+    #[command(flatten)]
+    days: Days,
     /// A network made by `bellwether train` for the model lstm, in place of the one that comes with the program.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -64,8 +68,34 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn one(window: &Window, args: &Args) -> anyhow::Result<Forecast> {
     let horizon = args.horizon.as_horizon(window.step)?;
-    let fitted = args.model.method(horizon, &Span::as_seasons(&args.season, window.step)?).fit(window)?;
+    let method = args.model.method(horizon, &Span::as_seasons(&args.season, window.step)?);
+    let fitted = InCalendar { method, calendar: args.days.calendar()? }.fit(window)?;
     Ok(fitted.forecast(horizon, &Quantile::STANDARD))
+}
+
+/// Where and how the people behind the series live.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Days {
+    /// Time zone by whose clock days begin and clocks change, such as Europe/Berlin; UTC when left out.
+    #[arg(long, value_name = "NAME")]
+    time_zone: Option<String>,
+    /// Dates that are like Saturdays and Sundays, past and to come, such as 2026-12-25, separated by commas.
+    #[arg(long, value_name = "DATES", value_delimiter = ',')]
+    holidays: Vec<jiff::civil::Date>,
+}
+
+impl Days {
+    pub(super) fn calendar(&self) -> anyhow::Result<Calendar> {
+        if self.time_zone.is_none() && self.holidays.is_empty() {
+            return Ok(Calendar::default());
+        }
+        let time_zone = self.time_zone.clone().unwrap_or_else(|| "UTC".to_owned());
+        let days = CalendarConfig { time_zone, holidays: self.holidays.clone(), ..CalendarConfig::default() };
+        let Some(_) = days.zone() else {
+            bail!("{:?} is no time zone; give a name of the IANA database such as Europe/Berlin", days.time_zone);
+        };
+        Ok(days.calendar())
+    }
 }
 
 /// Tells people something without disturbing the progress bar or standard output.
@@ -111,17 +141,41 @@ impl Span {
     }
 }
 
-/// The combination, or one model by name.
+/// A combination, or one model by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Model {
     Combination,
+    Light,
+    Thorough,
     Only(Kind),
+    /// The combination without one of its members, to see what it adds.
+    Without(Kind),
+    /// The combination without one of its steps, likewise.
+    Simpler(&'static str, Steps),
 }
+
+/// Steps that can be left out, by the name of what is left.
+const SIMPLER: [(&str, Steps); 3] = [
+    ("without_settling", Steps { settling: false, ..Steps::ALL }),
+    ("without_weighing", Steps { weighing: false, ..Steps::ALL }),
+    ("without_widths", Steps { widths: false, ..Steps::ALL }),
+];
 
 impl std::str::FromStr for Model {
     type Err = bellwether_models::forecast::NoSuchModel;
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        if name == "combination" { Ok(Self::Combination) } else { name.parse().map(Self::Only) }
+        if let Some((name, steps)) = SIMPLER.into_iter().find(|(simpler, _)| *simpler == name) {
+            return Ok(Self::Simpler(name, steps));
+        }
+        match name {
+            "combination" => Ok(Self::Combination),
+            "light" => Ok(Self::Light),
+            "thorough" => Ok(Self::Thorough),
+            _ => match name.strip_prefix("without_") {
+                Some(member) => member.parse().map(Self::Without),
+                None => name.parse().map(Self::Only),
+            },
+        }
     }
 }
 
@@ -129,7 +183,11 @@ impl std::fmt::Display for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Combination => f.write_str("combination"),
+            Self::Light => f.write_str("light"),
+            Self::Thorough => f.write_str("thorough"),
             Self::Only(kind) => kind.fmt(f),
+            Self::Without(kind) => write!(f, "without_{kind}"),
+            Self::Simpler(name, _) => f.write_str(name),
         }
     }
 }
@@ -137,9 +195,16 @@ impl std::fmt::Display for Model {
 impl Model {
     /// The method, with the given seasons, or with seasons to be found when there are none.
     pub(super) fn method(self, horizon: Horizon, seasons: &[usize]) -> Combination {
+        let whole = Combination::new(horizon);
         let method = match self {
-            Self::Combination => Combination::new(horizon),
+            Self::Combination => whole,
+            Self::Light => Combination::light(horizon),
+            Self::Thorough => Combination::thorough(horizon),
             Self::Only(kind) => Combination::only(kind, horizon),
+            Self::Without(kind) => {
+                Combination { kinds: whole.kinds.iter().copied().filter(|k| *k != kind).collect(), ..whole }
+            }
+            Self::Simpler(_, steps) => Combination { steps, ..whole },
         };
         if seasons.is_empty() { method } else { method.with_seasons(seasons) }
     }
@@ -208,6 +273,21 @@ mod tests {
     }
 
     #[test]
+    fn every_name_of_a_model_is_read_back() {
+        for name in ["combination", "light", "thorough", "sarima", "without_lstm", "without_widths"] {
+            assert_eq!(name.parse::<Model>().unwrap().to_string(), name);
+        }
+        assert!("without_prophet".parse::<Model>().is_err());
+    }
+
+    #[test]
+    fn an_unknown_time_zone_is_refused_with_an_example() {
+        let days = Days { time_zone: Some("Mars/Olympus".to_owned()), holidays: vec![] };
+        assert!(days.calendar().unwrap_err().to_string().contains("Europe/Berlin"));
+        assert!(Days::default().calendar().unwrap().is_empty());
+    }
+
+    #[test]
     fn every_series_is_written_in_the_agreed_form() {
         let dir = tempfile::tempdir().unwrap();
         let (input, output) = (dir.path().join("in.csv"), dir.path().join("out.csv"));
@@ -220,6 +300,7 @@ mod tests {
             horizon: Span::Steps(2),
             season,
             model: Model::Combination,
+            days: Days::default(),
             weights: None,
             output: output.clone(),
         };

@@ -15,6 +15,7 @@ use super::point::Path;
 use super::reach::Reach;
 use super::record::{Issued, Record};
 use super::spread::Spread;
+use super::upset::settled;
 use super::{FitError, Fitted, Forecast, Forecaster, Horizon, Quantile, seasonality};
 use crate::outlook::ModelScore;
 use crate::series::{Step, Timestamp, Window};
@@ -41,13 +42,31 @@ pub struct Combination {
     pub seasons: Option<Vec<usize>>,
     /// The methods taken in.
     pub kinds: Vec<Kind>,
+    /// What is done beside; all of it unless one wants to see what a step adds.
+    pub steps: Steps,
+}
+
+/// Steps of a combination that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps {
+    /// Past outages and levels long left are not learnt from as they were.
+    pub settling: bool,
+    /// Members are weighed by their record; otherwise all alike.
+    pub weighing: bool,
+    /// Errors are pooled in units of the width expected at their time; otherwise as they are.
+    pub widths: bool,
+}
+
+impl Steps {
+    /// All of them.
+    pub const ALL: Self = Self { settling: true, weighing: true, widths: true };
 }
 
 impl Combination {
     /// The methods that gain from each other for `horizon` steps, the seasons found.
     #[must_use]
     pub fn new(horizon: Horizon) -> Self {
-        Self { horizon, seasons: None, kinds: Kind::COMBINED.to_vec() }
+        Self { horizon, seasons: None, kinds: Kind::COMBINED.to_vec(), steps: Steps::ALL }
     }
 
     /// Every member there is, ARIMA among them: for the few series on which decisions rest, where a fit may take a
@@ -60,13 +79,13 @@ impl Combination {
     /// Only the methods that are fitted in a few passes over the history, for where the processor is dear.
     #[must_use]
     pub fn light(horizon: Horizon) -> Self {
-        Self { horizon, seasons: None, kinds: Kind::LIGHT.to_vec() }
+        Self { kinds: Kind::LIGHT.to_vec(), ..Self::new(horizon) }
     }
 
     /// Only one method, with intervals from its own errors.
     #[must_use]
     pub fn only(kind: Kind, horizon: Horizon) -> Self {
-        Self { horizon, seasons: None, kinds: vec![kind] }
+        Self { kinds: vec![kind], ..Self::new(horizon) }
     }
 
     /// With these periods (in steps) instead of those found.
@@ -98,8 +117,9 @@ impl Forecaster for Combination {
     fn fit(&self, history: &Window) -> Result<Live, FitError> {
         check(history)?;
         let periods = self.periods(&history.values);
-        let mut values =
-            fill(&history.values, periods.first().copied()).ok_or(FitError::TooShort { have: 0, need: FEWEST })?;
+        let period = periods.first().copied();
+        let usual = if self.steps.settling { settled(&history.values, period) } else { history.values.clone() };
+        let mut values = fill(&usual, period).ok_or(FitError::TooShort { have: 0, need: FEWEST })?;
         let fence = Fence::around(&values);
         fence.clip(&mut values);
         let known = values.len() - replayed(values.len(), &periods);
@@ -160,6 +180,7 @@ pub struct Live {
     losses: Vec<Losses>,
     /// Shape `[bands][members]`.
     weights: Vec<Vec<f64>>,
+    steps: Steps,
     spread: Spread,
     errors: Errors,
     extents: Extents,
@@ -195,6 +216,7 @@ impl Live {
             fence,
             least: f64::INFINITY,
             greatest: f64::NEG_INFINITY,
+            steps: method.steps,
             losses: vec![Losses::new(members.len()); bands(horizon).len()],
             weights: vec![vec![1.0 / members.len() as f64; members.len()]; bands(horizon).len()],
             bands: bands(horizon),
@@ -305,7 +327,9 @@ impl Live {
             self.measure_range();
         }
         self.members.iter_mut().for_each(|member| member.observe(&self.past));
-        self.weights = self.losses.iter().map(Losses::weights).collect();
+        if self.steps.weighing {
+            self.weights = self.losses.iter().map(Losses::weights).collect();
+        }
         self.issue();
     }
 
@@ -314,7 +338,7 @@ impl Live {
         let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, self.horizon)).collect();
         let combined = self.combined(&paths);
         let members = self.probes.iter().map(|p| paths.iter().map(|path| path[*p]).collect()).collect();
-        let widths = self.spread.widths(&combined);
+        let widths = self.widths(&combined);
         let (low, high) = self.bounds(&combined, &widths);
         self.issued.push_back(Issued { members, combined, widths, low, high });
         if self.issued.len() > self.horizon {
@@ -354,10 +378,14 @@ impl Live {
         let steps = span.steps();
         let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, steps)).collect();
         let centre = self.combined(&paths);
-        let width = extent::mean(self.spread.widths(&centre).into_iter());
+        let width = extent::mean(self.widths(&centre).into_iter());
         let centre = extent::mean(centre.into_iter());
         let offsets = self.extents.of_mean(steps, levels).into_iter();
         offsets.map(|offset| self.bounded(centre + self.reach.stretch(offset) * width)).collect()
+    }
+
+    fn widths(&self, path: &[f64]) -> Vec<f64> {
+        if self.steps.widths { self.spread.widths(path) } else { vec![1.0; path.len()] }
     }
 
     /// Distances of `levels` from the expected value of step `k`, in widths.
@@ -425,7 +453,7 @@ impl Fitted for Live {
         let expected = self.combined(&paths);
         let mut mean = Vec::with_capacity(steps);
         let mut by_level = vec![Vec::with_capacity(steps); quantiles.len()];
-        let widths = self.spread.widths(&expected);
+        let widths = self.widths(&expected);
         for (k, centre) in expected.iter().enumerate() {
             mean.push(self.bounded(centre + self.errors.middle(k) * widths[k]));
             let offsets = self.reached(k, quantiles);
@@ -481,12 +509,27 @@ impl Live {
     /// The forecast with the names and scores of what made it.
     #[must_use]
     pub fn foresee(&self, horizon: Horizon, quantiles: &[Quantile]) -> Foreseen {
+        let (model, scores) = self.judged();
+        Foreseen { forecast: self.forecast(horizon, quantiles), model, scores }
+    }
+
+    /// The method with the greatest share in the forecast, and the scores of all, best first.
+    #[must_use]
+    pub fn judged(&self) -> (String, Vec<ModelScore>) {
         let heaviest = self.shares().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
-        Foreseen {
-            forecast: self.forecast(horizon, quantiles),
-            model: heaviest.map(|(name, _)| name).unwrap_or_default(),
-            scores: self.scores.clone(),
-        }
+        (heaviest.map(|(name, _)| name).unwrap_or_default(), self.scores.clone())
+    }
+
+    /// Time of the next point.
+    #[must_use]
+    pub fn next(&self) -> Timestamp {
+        self.next
+    }
+
+    /// Distance between two points.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        self.step
     }
 }
 

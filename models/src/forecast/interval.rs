@@ -9,6 +9,13 @@ use super::Quantile;
 /// Independent errors at which half of their middle is believed.
 const MIDDLE_NEEDS: f64 = 20.0;
 
+/// Errors at which a step needs no others to speak for it.
+const ENOUGH: usize = 20;
+
+/// Errors that weigh as much as the belief that errors grow with the square root of the distance, as those of a random
+/// walk do.
+const GROWTH_NEEDS: f64 = 20.0;
+
 /// Most that a level is moved away from the middle, as a share of its distance.
 const MOST_STRETCH: f64 = 0.02;
 
@@ -119,11 +126,35 @@ impl Errors {
         levels.iter().map(at).scan(f64::NEG_INFINITY, rising).collect()
     }
 
-    /// The errors that speak for `step`, by size; the step they are of, counted from one; and how much to widen them.
+    /// The errors that speak for `step`, by size; the step they are of, counted from one; and how much to widen them: its
+    /// own where there are enough, else those of the nearest earlier step that has enough, or the most.
     fn known(&self, step: usize) -> Option<(&[f32], usize, f64)> {
-        let known = self.steps.iter().take(step + 1).rposition(|newest| !newest.by_size.is_empty())?;
-        let widen = ((step + 1) as f64 / (known + 1) as f64).sqrt();
+        let count = |newest: &Newest| newest.by_size.len();
+        let within = &self.steps[..self.steps.len().min(step + 1)];
+        let most = within.iter().map(count).max().filter(|most| *most > 0)?;
+        let known = within.iter().rposition(|newest| count(newest) >= most.min(ENOUGH))?;
+        let distance = (step + 1) as f64 / (known + 1) as f64;
+        let widen = if known == step { 1.0 } else { distance.powf(self.growth()) };
         Some((&self.steps[known].by_size, known + 1, widen))
+    }
+
+    /// The power of the distance with which errors grow, as far as the errors at hand tell it: between none and that of a
+    /// random walk.
+    fn growth(&self) -> f64 {
+        let size = |newest: &Newest| {
+            newest.by_size.iter().map(|e| f64::from(e.abs())).sum::<f64>() / newest.by_size.len() as f64
+        };
+        let first = self.steps.first().map_or(0.0, size);
+        let (mut together, mut alone) = (0.5 * GROWTH_NEEDS, GROWTH_NEEDS);
+        for (step, newest) in self.steps.iter().enumerate().skip(1).filter(|(_, newest)| !newest.by_size.is_empty()) {
+            let (weight, distance) = (newest.by_size.len() as f64, ((step + 1) as f64).ln());
+            let growth = (size(newest) / first).ln();
+            if growth.is_finite() {
+                together += weight * distance * growth;
+                alone += weight * distance * distance;
+            }
+        }
+        (together / alone).clamp(0.0, 0.5)
     }
 }
 
@@ -187,6 +218,17 @@ mod tests {
         let mut errors = Errors::new(1, 3);
         [100.0, -1.0, f64::NAN, 0.0, 1.0].into_iter().for_each(|e| errors.push(0, e));
         assert_eq!(errors.offsets(0, &[q(0.75)]), [1.0]);
+    }
+
+    #[test]
+    fn a_step_with_a_lone_error_borrows_the_width_of_one_that_knows_more() {
+        let mut errors = Errors::new(30, 100);
+        for step in 0..30 {
+            (0..30 - step).for_each(|i| errors.push(step, if i % 2 == 0 { -1.0 } else { 1.0 }));
+        }
+        let (near, far) = (errors.offsets(0, &[q(0.1), q(0.95)]), errors.offsets(29, &[q(0.1), q(0.95)]));
+        assert!(far[0] <= near[0] && far[1] >= near[1], "{near:?} {far:?}");
+        assert!(far[1] < 2.0, "errors that did not grow are not widened like those of a random walk: {far:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::adjusted::{Adjusted, Seasonal};
-use super::arima::Arima;
+use super::arima::{Arima, LONGEST_SEASON};
 use super::ets::Ets;
 use super::naive::{LastPeriod, LastValue};
 #[cfg(feature = "neural")]
@@ -42,6 +42,8 @@ pub enum Kind {
     Theta,
     /// Seasonal adjustment, then ARIMA with an automatic order.
     Arima,
+    /// ARIMA with seasonal terms for a period of up to 24 steps; longer seasons are taken off before.
+    Sarima,
     /// Direct ridge regression on recent and seasonal lags.
     Ridge,
     /// Regression of each step on the usual course and the recent past.
@@ -52,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// All methods.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Naive,
         Self::SeasonalNaive,
         Self::Profile,
@@ -60,6 +62,7 @@ impl Kind {
         Self::Mstl,
         Self::Theta,
         Self::Arima,
+        Self::Sarima,
         Self::Ridge,
         Self::Regression,
         Self::Lstm,
@@ -96,6 +99,7 @@ impl Kind {
             Self::Mstl => "mstl",
             Self::Theta => "theta",
             Self::Arima => "arima",
+            Self::Sarima => "sarima",
             Self::Ridge => "ridge",
             Self::Regression => "regression",
             Self::Lstm => "lstm",
@@ -112,7 +116,7 @@ impl fmt::Display for Kind {
 /// The reason why a text names no method.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no model; there are naive, seasonal_naive, profile, ets, mstl, theta, arima, ridge, regression and lstm"
+    "{0:?} is no model; there are naive, seasonal_naive, profile, ets, mstl, theta, arima, sarima, ridge, regression and lstm"
 )]
 pub struct NoSuchModel(pub String);
 
@@ -166,6 +170,13 @@ impl Role {
             }
             Kind::Theta => Member::Theta(adjusted(y, periods, |rest| Theta::fit(newest(rest, ETS_VALUES)))),
             Kind::Arima => Member::Arima(adjusted(y, periods, |rest| Arima::fit(newest(rest, ARIMA_VALUES)))),
+            Kind::Sarima => {
+                let fit = |rest: &[f64]| match short(periods) {
+                    Some(period) => Arima::seasonal(newest(rest, ARIMA_VALUES), period),
+                    None => Arima::fit(newest(rest, ARIMA_VALUES)),
+                };
+                Member::Arima(adjusted(y, &self.taken_off(periods), fit))
+            }
             Kind::Regression => Member::Regression(Regression::fit(y, periods, horizon)?),
             Kind::Ridge => Member::Ridge(Ridge::fit(y, periods, horizon)?),
             #[cfg(feature = "neural")]
@@ -181,11 +192,23 @@ impl Role {
     pub(crate) fn refit(&self, old: &Member, y: &[f64], periods: &[usize], horizon: usize) -> Option<Member> {
         match old {
             Member::Arima(old) => {
-                Some(Member::Arima(adjusted(y, periods, |rest| old.model.refit(newest(rest, ARIMA_VALUES)))))
+                let refit = |rest: &[f64]| old.model.refit(newest(rest, ARIMA_VALUES));
+                Some(Member::Arima(adjusted(y, &self.taken_off(periods), refit)))
             }
             _ => self.fit(y, periods, horizon),
         }
     }
+
+    /// The seasons an ARIMA does not see.
+    fn taken_off(&self, periods: &[usize]) -> Vec<usize> {
+        let seen = short(periods).filter(|_| self.kind == Kind::Sarima);
+        periods.iter().copied().filter(|p| Some(*p) != seen).collect()
+    }
+}
+
+/// The period that seasonal terms describe.
+fn short(periods: &[usize]) -> Option<usize> {
+    periods.iter().copied().find(|p| *p <= LONGEST_SEASON)
 }
 
 fn newest(values: &[f64], count: usize) -> &[f64] {

@@ -22,10 +22,20 @@ pub(crate) struct Theta {
 impl Theta {
     /// `y` is finite.
     pub(crate) fn fit(y: &[f64]) -> Self {
-        let smoothed = Ets::simple(y);
+        Self::of(Ets::simple(y), y)
+    }
+
+    /// Around a level that was smoothed over `y`.
+    pub(crate) fn of(smoothed: Ets, y: &[f64]) -> Self {
         let alpha = smoothed.alpha();
         let lag = (1.0 - (1.0 - alpha).powf(y.len() as f64)) / alpha;
         Self { smoothed, drift: 0.5 * slope(y), lag }
+    }
+
+    /// Per step.
+    #[cfg(test)]
+    pub(crate) fn drift(&self) -> f64 {
+        self.drift
     }
 }
 

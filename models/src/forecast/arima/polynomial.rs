@@ -20,6 +20,18 @@ pub(super) fn invertible(unbounded: &[f64]) -> Vec<f64> {
     stationary(unbounded).into_iter().map(|c| -c).collect()
 }
 
+/// Coefficients of the product `(1 - a₁B - …)(1 - b₁Bˢ - …)`, in the same form.
+pub(super) fn product(a: &[f64], b: &[f64], period: usize) -> Vec<f64> {
+    let mut all = vec![0.0; a.len() + period * b.len()];
+    all[..a.len()].copy_from_slice(a);
+    for (j, seasonal) in b.iter().enumerate() {
+        let lag = (j + 1) * period;
+        all[lag - 1] += seasonal;
+        a.iter().enumerate().for_each(|(i, ordinary)| all[lag + i] -= ordinary * seasonal);
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,10 +43,18 @@ mod tests {
             let mut recent = vec![1.0, 0.0, 0.0];
             for _ in 0..200_000 {
                 let next = super::super::dot(&ar, &recent);
-                super::super::push(&mut recent, next);
+                recent.rotate_right(1);
+                recent[0] = next;
             }
             assert!(recent.iter().all(|v| v.abs() < 1e-6), "{ar:?} {recent:?}");
         }
+    }
+
+    #[test]
+    fn a_product_is_multiplied_out() {
+        assert_eq!(product(&[0.5], &[0.4], 3), [0.5, 0.0, 0.4, -0.2]);
+        assert_eq!(product(&[], &[0.4], 2), [0.0, 0.4]);
+        assert_eq!(product(&[0.5], &[], 7), [0.5]);
     }
 
     #[test]
