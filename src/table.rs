@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn long_and_wide_tables_give_the_same_series() {
         let (_a, long) = file("l.csv", "series,timestamp,value\na,0,1\nb,0,2\na,60,3\nb,60,4\n");
-        let (_b, wide) = file("w.csv", "timestamp,a,b\n0,1,2\n60,3,4\n");
+        let (_b, wide) = file("w.csv", "ds,a,b\n0,1,2\n60,3,4\n");
         for (x, y) in read_series(&long).unwrap().iter().zip(&read_series(&wide).unwrap()) {
             assert_eq!((&x.name, &x.times, &x.values), (&y.name, &y.times, &y.values));
         }

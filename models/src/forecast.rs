@@ -18,6 +18,7 @@ mod naive;
 pub mod neural;
 mod point;
 mod profile;
+mod range;
 mod reach;
 mod record;
 #[cfg(test)]

@@ -345,3 +345,29 @@ fn abstained(target: &Target, why: &Abstention) -> Foresight {
 fn locked(foreseer: &Mutex<Foreseer>) -> MutexGuard<'_, Foreseer> {
     foreseer.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_collector::source::moment::Moment;
+
+    use super::*;
+
+    fn deploy(service: &str, at: i64) -> ChangeEvent {
+        let at = Some(Moment(Timestamp::from_secs(at)));
+        ChangeEvent { service: service.to_owned(), kind: "deploy".to_owned(), at, labels: BTreeMap::new() }
+    }
+
+    #[test]
+    fn the_minutes_after_its_own_deploys_are_set_aside_unless_there_are_too_many() {
+        let workload = crate::config::Workload { name: "web".to_owned(), ..Default::default() };
+        let config = Config { workloads: vec![workload], ..Config::default() };
+        let mut target = Target::all_of(&config).remove(0);
+        let one = [deploy("web", 6000), deploy("cart", 7000)];
+        let span = (Timestamp::from_secs(6000), Timestamp::from_secs(6300));
+        assert_eq!(target.unsettled(&one), [span]);
+        let many: Vec<ChangeEvent> = (0..2000).map(|i| deploy("web", 600 * i)).collect();
+        assert_eq!(target.unsettled(&many), []);
+        target.forecast.settle_after_deploy = Duration::ZERO;
+        assert_eq!(target.unsettled(&one), []);
+    }
+}

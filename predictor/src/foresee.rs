@@ -371,4 +371,34 @@ mod tests {
         assert_eq!((said.name(), said.to_string().as_str()), ("no_data", "no demand was observed in the last 20m"));
         assert_eq!(foreseer.observed(Timestamp::from_secs(6000)), None);
     }
+
+    #[test]
+    fn a_holiday_of_the_calendar_is_expected_to_be_as_quiet_as_a_day_off() {
+        const HOUR: i64 = 3600;
+        let config = ForecastConfig {
+            step: Duration::from_secs(3600),
+            horizon: Duration::from_secs(86_400),
+            history: Duration::from_secs(28 * 86_400),
+            ..ForecastConfig::default()
+        };
+        let day = 20_527; // 2026-03-15, a Sunday
+        let monday = Timestamp::from_secs((day + 1) * 86_400);
+        let office =
+            |t: i64| if (t / (24 * HOUR) + 3) % 7 < 5 && (8..18).contains(&(t / HOUR % 24)) { 90.0 } else { 10.0 };
+        let said_of_noon = |calendar: Calendar| {
+            let mut foreseer = Foreseer::new(config, calendar);
+            let wanted = foreseer.wants(monday, true);
+            let times = (0..wanted.len).map(|i| (wanted.start + config.grid().times(i)).as_millis() / 1000);
+            let window = Window { start: wanted.start, step: config.grid(), values: times.map(office).collect() };
+            foreseer.take_in(wanted, &window, &[]);
+            match foreseer.foresee(monday) {
+                Ok(Foresight::Forecast { forecast, .. }) => forecast.mean[11],
+                other => panic!("{other:?}"),
+            }
+        };
+        let days_off = [false, false, false, false, false, true, true];
+        let holiday = Calendar { days_off, holidays: [day + 1].into(), ..Calendar::default() };
+        let (ordinary, quiet) = (said_of_noon(Calendar::default()), said_of_noon(holiday));
+        assert!(ordinary > 70.0 && quiet < 25.0, "{ordinary} {quiet}");
+    }
 }

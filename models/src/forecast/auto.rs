@@ -12,6 +12,7 @@ use super::extent::{self, Extents};
 use super::interval::Errors;
 use super::member::{Kind, Member, Role};
 use super::point::Path;
+use super::range::Range;
 use super::reach::Reach;
 use super::record::{Issued, Record};
 use super::spread::Spread;
@@ -26,8 +27,8 @@ const FEWEST: usize = 8;
 const MOST_GAPS: f64 = 0.5;
 /// Most points replayed when fitting.
 const MOST_REPLAYED: usize = 576;
-/// Errors kept of each step ahead.
-const ERRORS_KEPT: usize = 600;
+/// Errors kept of each step ahead, and which of more.
+const ERRORS_KEPT: (usize, usize) = (300, 2);
 /// What remains of an error's weight a step later: half is gone after 300.
 const MEMORY: f64 = 0.9977;
 /// Greatest magnitude that can be squared and summed safely.
@@ -126,6 +127,7 @@ impl Forecaster for Combination {
         let mut live = Live::start(self, history, periods, &values[..known], fence)?;
         live.replay(&values[known..]);
         live.refit(&values);
+        live.let_go();
         Ok(live)
     }
 }
@@ -169,8 +171,7 @@ pub struct Live {
     past: Vec<f64>,
     keep: usize,
     fence: Fence,
-    least: f64,
-    greatest: f64,
+    range: Range,
     roles: Vec<Role>,
     members: Vec<Member>,
     /// Steps at which the members' errors are compared.
@@ -214,8 +215,7 @@ impl Live {
             past: values.to_vec(),
             keep: history.len(),
             fence,
-            least: f64::INFINITY,
-            greatest: f64::NEG_INFINITY,
+            range: Range::of(values, history.len()),
             steps: method.steps,
             losses: vec![Losses::new(members.len()); bands(horizon).len()],
             weights: vec![vec![1.0 / members.len() as f64; members.len()]; bands(horizon).len()],
@@ -231,7 +231,6 @@ impl Live {
             members,
             probes,
         };
-        live.measure_range();
         live.issue();
         Ok(live)
     }
@@ -293,7 +292,8 @@ impl Live {
             let since = &self.past[self.past.len().saturating_sub(age)..];
             self.extents.learn(issued, since.iter().copied().chain([value]), record.is_some());
             if let Some(probe) = self.probes.iter().position(|p| *p == age) {
-                let errors: Vec<f64> = issued.members[probe].iter().map(|expected| seen - expected).collect();
+                let errors: Vec<f64> =
+                    issued.of_probe(probe, self.members.len()).map(|expected| seen - expected).collect();
                 let band = band(&self.bands, age);
                 self.losses[band].add(&errors, MEMORY);
                 if let Some(record) = record.as_deref_mut() {
@@ -320,11 +320,10 @@ impl Live {
 
     /// Moves one step on, with `seen` as the newest value.
     fn advance(&mut self, seen: f64) {
-        (self.least, self.greatest) = (self.least.min(seen), self.greatest.max(seen));
+        self.range.take(seen);
         self.past.push(seen);
         if self.past.len() > self.keep + self.keep / 4 {
             self.past.drain(..self.past.len() - self.keep);
-            self.measure_range();
         }
         self.members.iter_mut().for_each(|member| member.observe(&self.past));
         if self.steps.weighing {
@@ -337,7 +336,7 @@ impl Live {
     fn issue(&mut self) {
         let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, self.horizon)).collect();
         let combined = self.combined(&paths);
-        let members = self.probes.iter().map(|p| paths.iter().map(|path| path[*p]).collect()).collect();
+        let members = self.probes.iter().flat_map(|p| paths.iter().map(|path| path[*p])).collect();
         let widths = self.widths(&combined);
         let (low, high) = self.bounds(&combined, &widths);
         self.issued.push_back(Issued { members, combined, widths, low, high });
@@ -407,14 +406,18 @@ impl Live {
 
     /// `value` brought within one range of the values seen, and not below zero where none was.
     fn bounded(&self, value: f64) -> f64 {
-        let range = self.greatest - self.least;
-        let floor = if self.least >= 0.0 { 0.0 } else { self.least - range };
-        value.max(floor).min(self.greatest + range)
+        let Range { least, greatest, .. } = self.range;
+        let reach = greatest - least;
+        let floor = if least >= 0.0 { 0.0 } else { least - reach };
+        value.max(floor).min(greatest + reach)
     }
 
-    fn measure_range(&mut self) {
-        self.least = self.past.iter().copied().fold(f64::INFINITY, f64::min);
-        self.greatest = self.past.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    /// Keeps no more of the past than what comes will ask for.
+    fn let_go(&mut self) {
+        let reach = self.members.iter().map(Path::reach).max().unwrap_or(0);
+        self.keep = reach.max(self.horizon) + 1;
+        let surplus = self.past.len().saturating_sub(self.keep);
+        self.past = self.past.split_off(surplus);
     }
 }
 

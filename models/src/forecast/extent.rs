@@ -6,8 +6,8 @@ use super::Quantile;
 use super::interval::Errors;
 use super::record::Issued;
 
-/// Errors kept of each span.
-const KEPT: usize = 300;
+/// Errors kept of each span, and which of more.
+const KEPT: (usize, usize) = (150, 2);
 
 /// Errors of whole spans that begin now, so that quantiles of their extremes and sums need no assumption on how steps
 /// hang together: the quantile of a maximum is not the maximum of quantiles.

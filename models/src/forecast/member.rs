@@ -258,6 +258,10 @@ impl Path for Member {
         self.model().path(past, horizon)
     }
 
+    fn reach(&self) -> usize {
+        self.model().reach()
+    }
+
     fn observe(&mut self, past: &[f64]) {
         match self {
             Self::Naive(model) => model.observe(past),

@@ -30,6 +30,10 @@ impl Path for LastPeriod {
         }
     }
 
+    fn reach(&self) -> usize {
+        self.period
+    }
+
     fn observe(&mut self, _past: &[f64]) {}
 }
 

@@ -40,8 +40,7 @@ impl Path for Lstm {
     fn path(&self, past: &[f64], horizon: usize) -> Vec<f64> {
         let n = past.len();
         let last = past.last().copied().unwrap_or(0.0);
-        let reach = self.periods.last().copied().unwrap_or(0) + RECENT;
-        let Some(network) = network().filter(|_| n > reach) else { return vec![last; horizon] };
+        let Some(network) = network().filter(|_| n >= self.reach()) else { return vec![last; horizon] };
         let season = |(period, course): (&usize, &Vec<f64>)| {
             let (first, course) = (n - course.len(), course.clone());
             Season { period: *period, usual: move |i: usize| course[i.saturating_sub(first)] }
@@ -50,6 +49,10 @@ impl Path for Lstm {
         let shown = show(past, n, &seasons, horizon);
         let median = network.answer(&shown.inputs).into_iter().skip(1).step_by(LEVELS);
         median.map(|v| last + shown.scale * f64::from(v)).collect()
+    }
+
+    fn reach(&self) -> usize {
+        self.periods.last().copied().unwrap_or(0) + RECENT + 1
     }
 
     fn observe(&mut self, past: &[f64]) {

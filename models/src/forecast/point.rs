@@ -7,6 +7,11 @@ pub(crate) trait Path {
     /// The expected values of the `horizon` steps after `past`, whose last value is the newest the model has observed.
     fn path(&self, past: &[f64], horizon: usize) -> Vec<f64>;
 
+    /// How many values of the past a path may need.
+    fn reach(&self) -> usize {
+        1
+    }
+
     /// Takes in the newest value, which is the last of `past`.
     fn observe(&mut self, past: &[f64]);
 }

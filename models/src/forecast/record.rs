@@ -12,8 +12,8 @@ const ENOUGH: usize = 192;
 /// What was expected at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Issued {
-    /// Shape `[probes][members]`.
-    pub(super) members: Vec<Vec<f64>>,
+    /// Shape `[probes, members]`, one after the other.
+    pub(super) members: Vec<f64>,
     /// Shape `[horizon]`.
     pub(super) combined: Vec<f64>,
     /// Relative width of the errors, shape `[horizon]`.
@@ -21,6 +21,13 @@ pub(super) struct Issued {
     /// Bounds whose promise is watched, shape `[horizon]`; empty while the history is replayed.
     pub(super) low: Vec<f64>,
     pub(super) high: Vec<f64>,
+}
+
+impl Issued {
+    /// What each of so many members expected of a probed step.
+    pub(super) fn of_probe(&self, probe: usize, members: usize) -> impl Iterator<Item = f64> {
+        self.members[probe * members..(probe + 1) * members].iter().copied()
+    }
 }
 
 /// Errors of each member, the combination last, at each probed step.

@@ -170,7 +170,7 @@ impl Regression {
         if past.len() < longest + 4 {
             return vec![last; self.weights.len()];
         }
-        let past = &past[past.len().saturating_sub(self.reach())..];
+        let past = &past[past.len().saturating_sub(self.needs())..];
         let (view, n) = (View { y: past, sums: &running_sums(past), periods: &self.periods }, past.len());
         let mut features = Vec::new();
         let mut at = |(k, weights): (usize, &Vec<f64>)| {
@@ -182,7 +182,7 @@ impl Regression {
     }
 
     /// Values of the past that the features may need.
-    fn reach(&self) -> usize {
+    fn needs(&self) -> usize {
         2 * self.periods.last().copied().unwrap_or(0) + self.weights.len() + MEANS[MEANS.len() - 1]
     }
 }
@@ -193,7 +193,7 @@ impl Path for Regression {
         let mut path = self.block(past);
         if path.len() < horizon {
             let mut model = self.clone();
-            let mut extended = past[past.len().saturating_sub(self.reach())..].to_vec();
+            let mut extended = past[past.len().saturating_sub(self.needs())..].to_vec();
             while path.len() < horizon {
                 for value in path[path.len() - self.weights.len()..].iter().copied() {
                     extended.push(value);
@@ -204,6 +204,10 @@ impl Path for Regression {
         }
         path.truncate(horizon);
         path
+    }
+
+    fn reach(&self) -> usize {
+        self.needs()
     }
 
     fn observe(&mut self, past: &[f64]) {

@@ -40,7 +40,7 @@ impl Ridge {
         lags.dedup();
         let recent = RECENT.min(periods.first().copied().unwrap_or(RECENT)).min(y.len() / 8).max(1);
         let mut ridge = Self { recent, lags, horizon, weights: Vec::new() };
-        let rows: Vec<usize> = (ridge.reach()..(y.len() + 1).checked_sub(horizon)?).collect();
+        let rows: Vec<usize> = (ridge.needs()..(y.len() + 1).checked_sub(horizon)?).collect();
         if rows.len() < 30 {
             return None;
         }
@@ -49,7 +49,7 @@ impl Ridge {
     }
 
     /// Values of the past that the features need.
-    fn reach(&self) -> usize {
+    fn needs(&self) -> usize {
         (self.lags.last().map_or(0, |lag| lag + BEFORE + 1)).max(self.recent + 1)
     }
 
@@ -95,7 +95,7 @@ impl Ridge {
 
     fn block(&self, past: &[f64]) -> Vec<f64> {
         let last = past.last().copied().unwrap_or(0.0);
-        if past.len() < self.reach() {
+        if past.len() < self.needs() {
             return vec![last; self.horizon];
         }
         let mut features = Vec::with_capacity(self.weights[0].len());
@@ -109,7 +109,7 @@ impl Path for Ridge {
     fn path(&self, past: &[f64], horizon: usize) -> Vec<f64> {
         let mut path = self.block(past);
         if path.len() < horizon {
-            let mut extended = past[past.len().saturating_sub(self.reach() + horizon)..].to_vec();
+            let mut extended = past[past.len().saturating_sub(self.needs() + horizon)..].to_vec();
             extended.extend(&path);
             while path.len() < horizon {
                 let block = self.block(&extended);
@@ -119,6 +119,10 @@ impl Path for Ridge {
         }
         path.truncate(horizon);
         path
+    }
+
+    fn reach(&self) -> usize {
+        self.needs() + self.horizon
     }
 
     fn observe(&mut self, _past: &[f64]) {}

@@ -7,7 +7,7 @@ const IDLE: f64 = 0.25;
 /// Fewest values of an outage.
 const SHORTEST: usize = 2;
 /// Where more than this share of the values is that low, it is the way of the series.
-const RARE: f64 = 0.2;
+const RARE: f64 = 0.05;
 /// Fewest cycles by which the usual course is known.
 const CYCLES: usize = 3;
 /// Fewest cycles of the old level: with days for cycles a week, so that a weekend is not taken for a new one.
@@ -78,8 +78,20 @@ fn level(values: &mut [f64], usual: &[f64]) {
     let relative: Vec<f64> = values.iter().enumerate().map(relative).collect();
     let parts: Vec<f64> = relative.chunks(part).map(|part| median(part.to_vec())).collect();
     if let Some((split, factor)) = change(&parts) {
-        values[..split * part].iter_mut().for_each(|v| *v *= factor);
+        let around = (split - 1) * part..((split + 1) * part).min(values.len());
+        let first = first_of_new(&relative, around, factor.sqrt() * median(parts[..split].to_vec()), factor > 1.0);
+        values[..first].iter_mut().for_each(|v| *v *= factor);
     }
+}
+
+/// The value with which the new level begins: as few as can be lie on the wrong side of `between`.
+fn first_of_new(relative: &[f64], around: std::ops::Range<usize>, between: f64, rises: bool) -> usize {
+    let new = |v: &f64| if rises { *v > between } else { *v < between };
+    let wrong = |first: usize| {
+        let before = relative[around.start..first].iter().filter(|v| new(v)).count();
+        before + relative[first..around.end].iter().filter(|v| v.is_finite() && !new(v)).count()
+    };
+    around.clone().min_by_key(|first| wrong(*first)).unwrap_or(around.start)
 }
 
 /// The part with which a new level begins, and how many times the old it is: the split after at least seven cycles, and
@@ -146,9 +158,9 @@ mod tests {
     #[test]
     fn what_lies_before_a_lasting_change_of_level_is_brought_to_the_new_one() {
         let plain = load(10 * DAY);
-        for factor in [4.0, 0.2] {
+        for (factor, from) in [(4.0, 8 * DAY), (0.2, 8 * DAY + 5)] {
             let mut y = plain.clone();
-            y[8 * DAY..].iter_mut().for_each(|v| *v *= factor);
+            y[from..].iter_mut().for_each(|v| *v *= factor);
             let level = settled(&y, Some(DAY));
             let off =
                 level.iter().zip(&plain).map(|(a, b)| (a / (factor * b) - 1.0).abs()).sum::<f64>() / y.len() as f64;
