@@ -78,20 +78,23 @@ fn level(values: &mut [f64], usual: &[f64]) {
     let relative: Vec<f64> = values.iter().enumerate().map(relative).collect();
     let parts: Vec<f64> = relative.chunks(part).map(|part| median(part.to_vec())).collect();
     if let Some((split, factor)) = change(&parts) {
-        let around = (split - 1) * part..((split + 1) * part).min(values.len());
-        let first = first_of_new(&relative, around, factor.sqrt() * median(parts[..split].to_vec()), factor > 1.0);
+        let between = factor.sqrt() * median(parts[..split].to_vec());
+        let first = first_of_new(&relative, between, factor > 1.0);
         values[..first].iter_mut().for_each(|v| *v *= factor);
     }
 }
 
 /// The value with which the new level begins: as few as can be lie on the wrong side of `between`.
-fn first_of_new(relative: &[f64], around: std::ops::Range<usize>, between: f64, rises: bool) -> usize {
-    let new = |v: &f64| if rises { *v > between } else { *v < between };
-    let wrong = |first: usize| {
-        let before = relative[around.start..first].iter().filter(|v| new(v)).count();
-        before + relative[first..around.end].iter().filter(|v| v.is_finite() && !new(v)).count()
-    };
-    around.clone().min_by_key(|first| wrong(*first)).unwrap_or(around.start)
+fn first_of_new(relative: &[f64], between: f64, rises: bool) -> usize {
+    let new = |v: f64| if rises { v > between } else { v < between };
+    let (mut wrong, mut least, mut first) = (0i64, 0i64, 0);
+    for (i, v) in relative.iter().copied().enumerate().filter(|(_, v)| v.is_finite()) {
+        wrong += if new(v) { 1 } else { -1 };
+        if wrong < least {
+            (least, first) = (wrong, i + 1);
+        }
+    }
+    first
 }
 
 /// The part with which a new level begins, and how many times the old it is: the split after at least seven cycles, and
@@ -158,7 +161,7 @@ mod tests {
     #[test]
     fn what_lies_before_a_lasting_change_of_level_is_brought_to_the_new_one() {
         let plain = load(10 * DAY);
-        for (factor, from) in [(4.0, 8 * DAY), (0.2, 8 * DAY + 5)] {
+        for (factor, from) in [(4.0, 8 * DAY), (0.2, 8 * DAY + 5), (10.0, 9 * DAY - 7)] {
             let mut y = plain.clone();
             y[from..].iter_mut().for_each(|v| *v *= factor);
             let level = settled(&y, Some(DAY));
