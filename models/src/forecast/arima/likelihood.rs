@@ -75,8 +75,8 @@ const LARGE: usize = 28;
 /// doubling, Anderson and Moore, "Optimal Filtering", 1979, §6.7.
 pub(crate) fn innovations(ar: &[f64], ma: &[f64], columns: &[&[f64]]) -> Innovations {
     match ar.len().max(ma.len() + 1) {
-        0..=SMALL => run::<SMALL>(ar, ma, columns),
-        ..=MIDDLE => run::<MIDDLE>(ar, ma, columns),
+        order if order <= SMALL => run::<SMALL>(ar, ma, columns),
+        order if order <= MIDDLE => run::<MIDDLE>(ar, ma, columns),
         _ => run::<LARGE>(ar, ma, columns),
     }
 }
