@@ -62,11 +62,14 @@ bench-ingest: ## Ingest and queries beside the real Prometheus and VictoriaMetri
 bench-query: ## Queries beside the real Prometheus and VictoriaMetrics
 	cargo bench --locked -p bellwether-collector --bench query
 
+bench-detect: ## What detection finds and raises on signals of known truth, and its speed: tables (DAYS=60, a minute)
+	cargo run --release --locked --example detection -- $(or $(DAYS),60)
+
 bench-forecast: ## Score every model, beside statsforecast where installed (MANIFEST=file)
 	benches/forecast/run.sh $(MANIFEST)
 
 bench: bench-fleet bench-decide
-.PHONY: bench-fleet bench-forecast bench-decide
+.PHONY: bench-fleet bench-forecast bench-decide bench-detect
 bench-decide: ## One round of decisions over ten thousand workloads: time and memory
 	cargo bench --locked -p bellwether-scheduler --bench decide
 

@@ -5,96 +5,76 @@
 
 use std::time::Instant;
 
-use bellwether_models::detect::synthetic::Noise;
-use bellwether_models::detect::{Detector, Univariate};
+use bellwether_models::detect::synthetic::{Fault, Noise, Signal, false_events, peak};
+use bellwether_models::detect::{Detector, Multivariate, Params, Univariate};
 use bellwether_models::series::Timestamp;
 
-const DAY: usize = 86_400;
-/// Flagged rows within so many seconds are one event.
-const JOIN: usize = 60;
+const THRESHOLDS: [f64; 7] = [3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0];
 const TRIALS: u64 = 30;
-
-type Signal = fn(usize, &mut Noise, &mut f64) -> f64;
-
-const SIGNALS: [(&str, Signal); 6] = [
-    ("white", |_, noise, _| noise.gaussian()),
-    ("AR(1) 0.9", |_, noise, state| {
-        *state = 0.9 * *state + noise.gaussian();
-        *state
-    }),
-    ("Poisson 5", |_, noise, _| noise.poisson(5.0)),
-    ("log-normal", |_, noise, _| noise.gaussian().exp()),
-    ("daily sine, noise with load", |second, noise, _| {
-        let load = 100.0 + 50.0 * (second as f64 / DAY as f64 * std::f64::consts::TAU).sin();
-        load + 0.05 * load * noise.gaussian()
-    }),
-    ("Student t3", |_, noise, _| noise.student3()),
-];
-
-/// A fault: its name, how long it lasts in seconds, and what it makes of a value (second of the fault, clean value,
-/// value when it began, noise).
-type Fault = (&'static str, usize, fn(f64, f64, f64, &mut Noise) -> f64);
-
-const FAULTS: [Fault; 8] = [
-    ("spike 10 sigma", 1, |_, x, _, _| x + 10.0),
-    ("shift 3 sigma", 3600, |_, x, _, _| x + 3.0),
-    ("shift 5 sigma", 3600, |_, x, _, _| x + 5.0),
-    ("shift 20 sigma", 3600, |_, x, _, _| x + 20.0),
-    ("ramp to 100 sigma in 1 h", 3600, |t, x, _, _| x + t / 36.0),
-    ("stuck 1 h", 3600, |_, _, held, _| held),
-    ("noise x3", 3600, |_, x, _, noise| x + 8.0_f64.sqrt() * noise.gaussian()),
-    ("leak 5 sigma/h", 7200, |t, x, _, _| x + 5.0 * t / 3600.0),
-];
+const DAY: u32 = 86_400;
 
 fn main() {
     let days: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(60);
-    let thresholds = [3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0];
-    println!("False events per metric-day ({days} series-days each, 1 s), by surprise threshold {thresholds:?}");
-    for (name, signal) in SIGNALS {
-        let started = Instant::now();
-        let mut events = [0; 7];
-        (0..days).for_each(|seed| count(signal, seed, &thresholds, &mut events));
-        let rate = days as f64 * DAY as f64 / started.elapsed().as_secs_f64() / 1e6;
-        let per_day = events.map(|n| format!("{:6.2}", f64::from(n) / days as f64)).join(" ");
-        println!("{name:28} {per_day}   ({rate:.1} M samples/s, generator included)");
-    }
-    println!("Injected faults found of {TRIALS} (white noise, 6 h of history)");
-    for fault in FAULTS {
-        let peaks: Vec<f64> = (0..TRIALS).map(|seed| peak(&fault, 1000 + seed)).collect();
-        let found = thresholds.map(|t| format!("{:6}", peaks.iter().filter(|p| **p >= t).count())).join(" ");
-        println!("{:28} {found}", fault.0);
-    }
-}
-
-fn count(signal: Signal, seed: u64, thresholds: &[f64; 7], events: &mut [u32; 7]) {
-    let (mut detector, mut noise, mut state) = (Univariate::default(), Noise::new(seed), 0.0);
-    let mut last = [None::<usize>; 7];
-    for second in 0..DAY {
-        let surprise = detector.observe(at(second), signal(second, &mut noise, &mut state)).surprise;
-        for k in (0..thresholds.len()).filter(|k| surprise >= thresholds[*k]) {
-            events[k] += u32::from(last[k].is_none_or(|before| second - before > JOIN));
-            last[k] = Some(second);
+    println!("False events per metric-day ({days} series-days each, a sample a second), by surprise");
+    println!("{:16} {}", "", THRESHOLDS.map(|t| format!("{t:6}")).join(" "));
+    for signal in Signal::ALL {
+        let mut sums = [0; THRESHOLDS.len()];
+        for seed in 0..days {
+            let events = false_events(signal, seed, THRESHOLDS);
+            sums.iter_mut().zip(events).for_each(|(sum, n)| *sum += n);
         }
+        println!(
+            "{:16} {}",
+            format!("{signal:?}"),
+            sums.map(|n| format!("{:6.2}", f64::from(n) / days as f64)).join(" ")
+        );
     }
+    println!("Injected faults found of {TRIALS} (white noise, six hours of history)");
+    for fault in Fault::ALL {
+        let peaks: Vec<f64> = (0..TRIALS).map(|seed| peak(fault, 1000 + seed)).collect();
+        let found = THRESHOLDS.map(|t| format!("{:6}", peaks.iter().filter(|p| **p >= t).count())).join(" ");
+        println!("{:16} {found}", format!("{fault:?}"));
+    }
+    println!("{:.2} M samples/s of one series with a season found, {} bytes", samples_per_second() / 1e6, bytes());
+    println!("{:.0} rows/s of 38 metrics, fits included", rows_per_second(38));
 }
 
-/// Greatest surprise while the fault lasts.
-fn peak((_, length, fault): &Fault, seed: u64) -> f64 {
-    let (mut detector, mut noise) = (Univariate::default(), Noise::new(seed));
-    let start = 6 * 3600;
-    for second in 0..start {
-        detector.observe(at(second), noise.gaussian());
+/// Samples with a season of an hour, after three hours in which it was found.
+fn samples_per_second() -> f64 {
+    let (mut detector, mut noise) = (Univariate::default(), Noise::new(1));
+    let season = |second: u32| 10.0 * (f64::from(second) / 3600.0 * std::f64::consts::TAU).sin();
+    let samples: Vec<f64> = (0..4 * DAY).map(|second| season(second) + noise.gaussian()).collect();
+    let at = |second: usize| Timestamp::from_secs(second as i64);
+    let (learning, timed) = samples.split_at(DAY as usize);
+    for (second, value) in learning.iter().enumerate() {
+        detector.observe(at(second), *value);
     }
-    let held = noise.gaussian();
-    let mut highest: f64 = 0.0;
-    for second in 0..*length {
-        let clean = noise.gaussian();
-        let value = fault(second as f64, clean, held, &mut noise);
-        highest = highest.max(detector.observe(at(start + second), value).surprise);
+    assert!(detector.seasons().next().is_some(), "the season is found");
+    let started = Instant::now();
+    for (second, value) in timed.iter().enumerate() {
+        detector.observe(at(learning.len() + second), *value);
     }
-    highest
+    timed.len() as f64 / started.elapsed().as_secs_f64()
 }
 
-fn at(second: usize) -> Timestamp {
-    Timestamp::from_secs(second as i64)
+/// State of a series with two seasons.
+fn bytes() -> usize {
+    let (mut detector, mut noise) = (Univariate::default(), Noise::new(4));
+    for hour in 0..2000_i64 {
+        let wave = |period: f64| (hour as f64 / period * std::f64::consts::TAU).sin();
+        detector.observe(Timestamp::from_secs(hour * 3600), 10.0 * (wave(24.0) + wave(168.0)) + noise.gaussian());
+    }
+    detector.bytes()
+}
+
+fn rows_per_second(width: usize) -> f64 {
+    let (mut detector, mut noise) = (Multivariate::new(width, Params::default()), Noise::new(2));
+    let rows = 60_000_i64;
+    let started = Instant::now();
+    for minute in 0..rows {
+        let common = noise.gaussian();
+        let row: Vec<f64> = (0..width).map(|k| common * (k % 5) as f64 + noise.gaussian()).collect();
+        detector.observe(Timestamp::from_secs(60 * minute), &row);
+    }
+    rows as f64 / started.elapsed().as_secs_f64()
 }

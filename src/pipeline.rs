@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bellwether_collector::ingest::{Clock, Ingest};
 use bellwether_collector::query::Engine;
 use bellwether_collector::store::{SeriesSamples, SharedStore};
+use bellwether_models::incident::leniency;
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::{Labels, Sample, Timestamp};
 use bellwether_scheduler::actuate::{SeriesSink, SinkError};
@@ -76,7 +77,10 @@ impl Pipeline {
 
     /// One round: look, foresee, decide, act. `now` is the wall clock's time, or a replay's.
     pub async fn tick(&mut self, now: Timestamp) -> (Arc<Snapshot>, Arc<View>) {
-        self.predictor.trust(self.scheduler.handle().trust());
+        let handle = self.scheduler.handle();
+        self.predictor.trust(handle.trust());
+        let past = handle.past();
+        self.predictor.heed(leniency(&handle.people(), past.iter().map(AsRef::as_ref)));
         self.ingest.publish();
         let snapshot = self.predictor.tick(now).await;
         let view = self.scheduler.tick(now, &snapshot).await;

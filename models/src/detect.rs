@@ -1,22 +1,26 @@
 //! What a detector is, and what an anomaly is.
 
 mod autoregression;
+mod departure;
 #[cfg(test)]
 mod laws;
 mod multivariate;
 mod neighbours;
 mod pace;
 mod params;
+mod recent;
 mod run;
 mod season;
 pub mod synthetic;
 mod tail;
 mod univariate;
+mod vigilance;
 mod watch;
 
 pub use multivariate::{Multivariate, RowScore};
 pub use params::{Params, Span};
 pub use univariate::Univariate;
+pub use vigilance::{Alarms, Ledger, Shadow, Vigilance};
 pub use watch::{Change, Thresholds, Watch};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +32,8 @@ use crate::series::{Labels, Timestamp};
 pub struct Score {
     /// `-log10` of the tail probability: 3 means "one in a thousand". Never negative, never NaN.
     pub surprise: f64,
-    /// What the detector had expected; NaN while it is still learning.
+    /// What the detector had expected, or the level where a shift or a drift from it is told; NaN while it is still
+    /// learning.
     #[serde(with = "crate::series::nan_as_null")]
     pub expected: f64,
     /// Which kind of departure was seen, when one stands out.
@@ -62,6 +67,47 @@ pub enum Kind {
     Stuck,
     /// Samples are missing.
     Missing,
+}
+
+/// How much of its series a detector knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maturity {
+    /// Less than an hour: scores say little.
+    Learning,
+    /// An hour and more: departures from the last hours are seen, seasons not yet.
+    Useful,
+    /// Two days and two periods of every season found.
+    Full,
+}
+
+impl Maturity {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Learning => "learning",
+            Self::Useful => "useful",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What the last sample of a series was measured by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The level, without seasons.
+    pub level: f64,
+    /// Standard deviation about the level lately, as told by the median distance.
+    pub spread: f64,
+    /// Standard deviation of what the next sample was expected to be.
+    pub error: f64,
+    /// Periods of the seasons that were taken away.
+    pub seasons: Vec<std::time::Duration>,
+    /// How much of the series is known.
+    pub maturity: Maturity,
+    /// How surprising each kind of departure was (`-log10 p`), the strongest first.
+    pub kinds: Vec<(Kind, f64)>,
 }
 
 /// Scores a stream, one observation at a time, knowing only the past.

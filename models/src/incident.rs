@@ -17,7 +17,7 @@ pub use past::{Outcome, Similar};
 pub use topology::Topology;
 pub use track::{Share, TrackRecord};
 pub use tracker::{Change, Grouping, Sighting, Tracker};
-pub use word::{Ended, Maintenance, People, Said, Standing, Word};
+pub use word::{Ended, Maintenance, People, Said, Standing, Word, leniency};
 
 /// Whether an incident still lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

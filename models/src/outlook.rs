@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::Anomaly;
+use crate::detect::{Anomaly, Vigilance};
 use crate::forecast::Forecast;
 use crate::incident::Incident;
 use crate::series::Timestamp;
@@ -90,4 +90,7 @@ pub struct Snapshot {
     pub quantities: Vec<Outlook>,
     /// Open incidents, and those resolved lately, newest onset first.
     pub incidents: Vec<Incident>,
+    /// How watchful detection is, and how often it raised an alarm.
+    #[serde(default)]
+    pub detection: Vigilance,
 }

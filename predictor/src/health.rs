@@ -7,7 +7,7 @@ use std::time::Instant;
 use bellwether_collector::query::Engine;
 use bellwether_collector::store::Batch;
 use bellwether_models::cause::{Ranking, rank};
-use bellwether_models::detect::{Anomaly, Score};
+use bellwether_models::detect::{Alarms, Anomaly, Ledger, Maturity, Score, Vigilance};
 use bellwether_models::incident::{Findings, Incident, Sighting, Topology};
 use bellwether_models::series::{Labels, Timestamp, Window};
 use futures::StreamExt;
@@ -22,7 +22,7 @@ use crate::foresee::Wanted;
 use crate::incidents::Incidents;
 use crate::inquiry::inquire;
 use crate::pool::Pool;
-use crate::stream::thresholds;
+use crate::stream::Bars;
 use crate::symptom::Symptom;
 use crate::{publish, read};
 
@@ -40,6 +40,10 @@ pub struct Health {
     /// The calls that were configured and those that were discovered.
     calls: CallMap,
     topology: Topology,
+    ledger: Ledger,
+    /// Decades by which the bar of a series is raised, since people said that its alarms were false.
+    lenient: BTreeMap<Labels, f64>,
+    vigilance: Vigilance,
 }
 
 /// What is remembered of [`Health`] over a restart.
@@ -47,19 +51,22 @@ pub struct Health {
 pub struct Memory {
     symptoms: Vec<Symptom>,
     incidents: Incidents,
+    ledger: Ledger,
 }
 
 impl Health {
     /// Takes up what was remembered.
     #[must_use]
     pub fn recall(memory: Memory) -> Self {
-        Self { symptoms: Arc::new(Mutex::new(memory.symptoms)), incidents: memory.incidents, ..Self::default() }
+        let Memory { symptoms, incidents, ledger } = memory;
+        Self { symptoms: Arc::new(Mutex::new(symptoms)), incidents, ledger, ..Self::default() }
     }
 
     /// What is to be remembered.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        Memory { symptoms: locked(&self.symptoms).clone(), incidents: self.incidents.clone() }
+        let symptoms = locked(&self.symptoms).clone();
+        Memory { symptoms, incidents: self.incidents.clone(), ledger: self.ledger.clone() }
     }
 
     /// Takes over what `config` names; a symptom that stays keeps what it has learnt.
@@ -89,14 +96,18 @@ impl Health {
     /// scores as series.
     pub async fn tick(&mut self, now: Timestamp, config: &DetectionConfig, engine: &Engine, pool: &Pool) -> Batch {
         let found = self.read(now, config, engine).await;
-        let (symptoms, detection) = (Arc::clone(&self.symptoms), config.clone());
-        let scored =
-            pool.run(move || score(&mut locked(&symptoms), found, &detection, now)).await.unwrap_or_else(|| {
-                counter!("bellwether_predictor_broken_computations_total").increment(1);
-                error!("scoring symptoms broke; the samples of this tick are not scored");
-                Scored::default()
-            });
+        let (symptoms, detection, lenient) = (Arc::clone(&self.symptoms), config.clone(), self.lenient.clone());
+        self.ledger.settle(now);
+        let correction = self.ledger.correction(config.false_alarms_per_week, now);
+        let work = move || score(&mut locked(&symptoms), found, &detection, correction, &lenient, now);
+        let scored = pool.run(work).await.unwrap_or_else(|| {
+            counter!("bellwether_predictor_broken_computations_total").increment(1);
+            error!("scoring symptoms broke; the samples of this tick are not scored");
+            Scored::default()
+        });
         let series = locked(&self.symptoms).iter().map(Symptom::series).sum();
+        scored.alarms.iter().for_each(|(at, alarms)| self.ledger.note(*at, *alarms));
+        self.watch_over(now, config, correction, scored.evicted);
         if config.discover_calls && self.discovered.refresh(now, &config.service_label, engine).await {
             self.join_calls();
         }
@@ -108,6 +119,36 @@ impl Health {
         }
         gauge!("bellwether_predictor_incidents_open").set(self.incidents.open().count() as f64);
         scored.series
+    }
+
+    /// Raises the bar of series by decades; those not named have the usual one.
+    pub fn heed(&mut self, lenient: BTreeMap<Labels, f64>) {
+        self.lenient = lenient;
+    }
+
+    /// What detection says of itself.
+    #[must_use]
+    pub fn vigilance(&self) -> &Vigilance {
+        &self.vigilance
+    }
+
+    /// Sums up how watchful detection is, for the page and as metrics.
+    fn watch_over(&mut self, now: Timestamp, config: &DetectionConfig, correction: f64, evicted: usize) {
+        let mut series = [0; 3];
+        for maturity in locked(&self.symptoms).iter().flat_map(Symptom::maturities) {
+            series[maturity as usize] += 1;
+        }
+        self.vigilance = Vigilance {
+            budget_per_week: config.false_alarms_per_week,
+            alarms_last_week: self.ledger.last_week(now),
+            opens: Bars::new(config, series.iter().sum(), correction).corrected.opens,
+            correction,
+            series,
+            lenient: self.lenient.len(),
+            evicted: self.vigilance.evicted + evicted as u64,
+        };
+        tell(&self.vigilance);
+        counter!("bellwether_detection_series_evicted_total").increment(evicted as u64);
     }
 
     /// Anomalies that last, by workload.
@@ -182,14 +223,25 @@ struct Found {
 struct Scored {
     series: Batch,
     seen: Vec<Sighting>,
+    alarms: Vec<(Timestamp, Alarms)>,
+    evicted: usize,
 }
 
-fn score(symptoms: &mut [Symptom], found: Vec<Found>, config: &DetectionConfig, now: Timestamp) -> Scored {
-    let thresholds = thresholds(config, symptoms.iter().map(Symptom::series).sum());
+fn score(
+    symptoms: &mut [Symptom],
+    found: Vec<Found>,
+    config: &DetectionConfig,
+    correction: f64,
+    lenient: &BTreeMap<Labels, f64>,
+    now: Timestamp,
+) -> Scored {
+    let bars = Bars::new(config, symptoms.iter().map(Symptom::series).sum(), correction);
     let mut scored = Scored::default();
     for Found { symptom, wanted, windows } in found {
         let Some(symptom) = symptoms.get_mut(symptom) else { continue };
-        let looked = symptom.take_in(wanted, windows, config, &thresholds);
+        let looked = symptom.take_in(wanted, windows, config, &bars, lenient);
+        scored.evicted += looked.evicted;
+        scored.alarms.extend(looked.alarms);
         counter!("bellwether_predictor_symptom_series_left_out_total").increment(looked.left_out as u64);
         let (service, name) = (symptom.workload(), symptom.name());
         let sighting = |anomaly| Sighting { service: service.to_owned(), symptom: true, anomaly };
@@ -199,6 +251,18 @@ fn score(symptoms: &mut [Symptom], found: Vec<Found>, config: &DetectionConfig, 
         scored.series.extend(looked.scores.iter().map(sample));
     }
     scored
+}
+
+fn tell(vigilance: &Vigilance) {
+    gauge!("bellwether_detection_false_alarm_budget_per_week").set(vigilance.budget_per_week);
+    gauge!("bellwether_detection_threshold_surprise").set(vigilance.opens);
+    for (budget, alarms) in ["half", "configured", "double"].into_iter().zip(vigilance.alarms_last_week) {
+        gauge!("bellwether_detection_alarms_last_week", "budget" => budget).set(f64::from(alarms));
+    }
+    for (maturity, series) in [Maturity::Learning, Maturity::Useful, Maturity::Full].iter().zip(vigilance.series) {
+        gauge!("bellwether_detection_series", "maturity" => maturity.name()).set(series as f64);
+    }
+    gauge!("bellwether_detection_series_lenient").set(vigilance.lenient as f64);
 }
 
 fn silent(why: &str) -> Ranking {

@@ -10,7 +10,7 @@ use bellwether_collector::query::Engine;
 use bellwether_collector::store::Batch;
 use bellwether_models::cause::Trust;
 use bellwether_models::outlook::Snapshot;
-use bellwether_models::series::Timestamp;
+use bellwether_models::series::{Labels, Timestamp};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -93,6 +93,11 @@ impl Service {
         self.trust = trust;
     }
 
+    /// From the next tick on, the bar of these series is so many decades higher: people said that their alarms were false.
+    pub fn heed(&mut self, lenient: BTreeMap<Labels, f64>) {
+        self.health.heed(lenient);
+    }
+
     /// When the next tick has something to do; `None` when nothing is configured. A tick at any other time is harmless.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Timestamp> {
@@ -152,7 +157,8 @@ impl Service {
         for incident in &mut incidents {
             incident.ranking = self.trust.judge(&incident.ranking);
         }
-        Snapshot { made_at: now, workloads, backends, quantities, incidents }
+        let detection = self.health.vigilance().clone();
+        Snapshot { made_at: now, workloads, backends, quantities, incidents, detection }
     }
 
     async fn write_back(&self, batch: Batch) {

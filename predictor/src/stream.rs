@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_models::detect::{Anomaly, Change, Score, Thresholds, Univariate, Watch};
+use bellwether_models::detect::{Alarms, Anomaly, Change, Maturity, Score, Shadow, Thresholds, Univariate, Watch};
 use bellwether_models::series::{Labels, Timestamp, Window};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ const WEEK_SECONDS: f64 = 7.0 * 86_400.0;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     watch: Watch,
+    #[serde(default)]
+    shadow: Shadow,
     heard: Timestamp,
 }
 
@@ -24,24 +26,55 @@ pub struct Followed {
     pub score: Score,
     /// Anomalies that were open at some time in the window, as they were last seen.
     pub anomalies: Vec<Anomaly>,
+    /// Where an alarm began at some multiple of the budget.
+    pub alarms: Vec<(Timestamp, Alarms)>,
+}
+
+/// When anomalies open: by the budget alone, and as corrected by what was learnt from the alarms that came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bars {
+    /// By the budget alone.
+    pub base: Thresholds,
+    /// What counts.
+    pub corrected: Thresholds,
+}
+
+impl Bars {
+    /// Those of `config` over `series` series, the bar raised by `correction` decades.
+    #[must_use]
+    pub fn new(config: &DetectionConfig, series: usize, correction: f64) -> Self {
+        let base = thresholds(config, series);
+        Self { base, corrected: Thresholds { opens: base.opens + correction, ..base } }
+    }
+
+    /// As many decades higher: for a series of which people said that its alarms were false.
+    #[must_use]
+    pub fn raised(self, by: f64) -> Self {
+        let raise = |bar: Thresholds| Thresholds { opens: bar.opens + by, ..bar };
+        Self { base: raise(self.base), corrected: raise(self.corrected) }
+    }
 }
 
 impl Stream {
     /// A series of which nothing is known yet.
     #[must_use]
     pub fn new(series: Labels) -> Self {
-        Self { watch: Watch::new(series, Univariate::default()), heard: Timestamp::MIN }
+        Self { watch: Watch::new(series, Univariate::default()), shadow: Shadow::default(), heard: Timestamp::MIN }
     }
 
     /// Scores every point of the window, gaps too.
-    pub fn follow(&mut self, window: &Window, thresholds: &Thresholds) -> Followed {
-        let mut followed = Followed { score: Score::NONE, anomalies: Vec::new() };
+    pub fn follow(&mut self, window: &Window, bars: &Bars) -> Followed {
+        let mut followed = Followed { score: Score::NONE, anomalies: Vec::new(), alarms: Vec::new() };
         for (index, value) in window.values.iter().enumerate() {
             let at = window.time_of(index);
             if value.is_finite() {
                 self.heard = at;
             }
-            let (score, change) = self.watch.feed(at, *value, thresholds);
+            let (score, change) = self.watch.feed(at, *value, &bars.corrected);
+            let alarms = self.shadow.observe(at, &score, &bars.base, &bars.corrected);
+            if alarms.contains(&true) {
+                followed.alarms.push((at, alarms));
+            }
             followed.score = score;
             followed.note(change);
         }
@@ -58,6 +91,12 @@ impl Stream {
     #[must_use]
     pub fn series(&self) -> &Labels {
         self.watch.series()
+    }
+
+    /// How much of it is known.
+    #[must_use]
+    pub fn maturity(&self) -> Maturity {
+        self.watch.maturity()
     }
 
     /// When it last had a value.
@@ -126,7 +165,7 @@ mod tests {
     #[test]
     fn an_anomaly_that_came_and_went_between_two_looks_is_not_lost() {
         let mut stream = Stream::new(Labels::metric("latency"));
-        let thresholds = thresholds(&DetectionConfig::default(), 1);
+        let thresholds = Bars::new(&DetectionConfig::default(), 1, 0.0);
         let mut noise = Noise::new(5);
         assert_eq!(stream.follow(&window(0, quiet(&mut noise, 600)), &thresholds).anomalies, []);
         let mut values = quiet(&mut noise, 60);

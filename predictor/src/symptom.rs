@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bellwether_models::detect::{Anomaly, Score, Thresholds};
+use bellwether_models::detect::{Alarms, Anomaly, Maturity, Score};
 use bellwether_models::series::{Labels, Timestamp, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Asked, DetectionConfig};
 use crate::foresee::Wanted;
-use crate::stream::Stream;
+use crate::stream::{Bars, Stream};
 
 /// A symptom with what was learnt of each of its series.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,7 +31,14 @@ pub struct Looked {
     pub anomalies: Vec<Anomaly>,
     /// Series that found no room.
     pub left_out: usize,
+    /// Series that gave way to others.
+    pub evicted: usize,
+    /// Where alarms began at some multiple of the budget.
+    pub alarms: Vec<(Timestamp, Alarms)>,
 }
+
+/// Steps of silence after which a series gives way to one that speaks.
+const COLD_AFTER: usize = 3;
 
 impl Symptom {
     /// A symptom of which nothing is known yet.
@@ -77,6 +84,11 @@ impl Symptom {
         self.streams.len()
     }
 
+    /// How much of each series is known.
+    pub fn maturities(&self) -> impl Iterator<Item = Maturity> {
+        self.streams.values().map(Stream::maturity)
+    }
+
     /// Anomalies that last.
     pub fn anomalies(&self) -> impl Iterator<Item = Anomaly> {
         self.streams.values().filter_map(Stream::anomaly).cloned()
@@ -103,43 +115,66 @@ impl Symptom {
         (len > 0).then_some(Wanted { start, len, history: self.through.is_none() })
     }
 
-    /// Scores the points [wanted](Self::wants). A known series that is missing has gaps.
+    /// Scores the points [wanted](Self::wants). A known series that is missing has gaps. `lenient` raises the bar of a
+    /// series by decades.
     pub fn take_in(
         &mut self,
         wanted: Wanted,
         found: Vec<(Labels, Window)>,
         config: &DetectionConfig,
-        thresholds: &Thresholds,
+        bars: &Bars,
+        lenient: &BTreeMap<Labels, f64>,
     ) -> Looked {
         let end = wanted.start + config.grid().times(wanted.len.saturating_sub(1));
         self.through = Some(end);
         let mut found: BTreeMap<Labels, Window> = found.into_iter().collect();
-        let left_out = self.admit(&found, config.max_series_per_symptom);
-        let mut looked = Looked { left_out, ..Looked::default() };
+        let (left_out, evicted) = self.admit(&found, config, wanted.start);
+        let mut looked = Looked { left_out, evicted, ..Looked::default() };
         for (labels, stream) in &mut self.streams {
             let window = found.remove(labels).unwrap_or_else(|| silence(wanted, config));
-            let followed = stream.follow(&window, thresholds);
+            let bars = bars.raised(lenient.get(stream.series()).copied().unwrap_or(0.0));
+            let followed = stream.follow(&window, &bars);
             let anomalies =
                 if wanted.history { stream.anomaly().into_iter().cloned().collect() } else { followed.anomalies };
             looked.scores.push((labels.clone(), followed.score));
             looked.anomalies.extend(anomalies);
+            looked.alarms.extend(followed.alarms);
         }
         self.streams.retain(|_, stream| stream.heard() + forgotten_after(config) >= end);
         looked
     }
 
-    /// Takes up new series while there is room; gives the number of those for which there was none.
-    fn admit(&mut self, found: &BTreeMap<Labels, Window>, most: usize) -> usize {
+    /// Takes up new series while there is room, and in place of those silent for longest; gives the number of those for
+    /// which there was none, and of those that gave way.
+    fn admit(
+        &mut self,
+        found: &BTreeMap<Labels, Window>,
+        config: &DetectionConfig,
+        start: Timestamp,
+    ) -> (usize, usize) {
         let speaks = |window: &Window| window.gap_share() < 1.0;
         let new = found.iter().filter(|(labels, window)| !self.streams.contains_key(labels) && speaks(window));
         let new: Vec<Labels> = new.map(|(labels, _)| labels.clone()).collect();
-        let room = most.saturating_sub(self.streams.len());
+        let needed = (self.streams.len() + new.len()).saturating_sub(config.max_series_per_symptom);
+        let cold = self.cold(found, start - config.grid().times(COLD_AFTER));
+        let evicted = cold.into_iter().take(needed).filter(|labels| self.streams.remove(labels).is_some()).count();
+        let room = config.max_series_per_symptom.saturating_sub(self.streams.len());
         let left_out = new.len().saturating_sub(room);
         for labels in new.into_iter().take(room) {
             let stream = Stream::new(named(&labels, &self.name));
             self.streams.insert(labels, stream);
         }
-        left_out
+        (left_out, evicted)
+    }
+
+    /// Series that were not heard since `since` and are not heard now either, the one silent for longest first.
+    fn cold(&self, found: &BTreeMap<Labels, Window>, since: Timestamp) -> Vec<Labels> {
+        let silent = |labels: &Labels| found.get(labels).is_none_or(|window| window.gap_share() >= 1.0);
+        let cold = self.streams.iter().filter(|(labels, stream)| stream.heard() < since && silent(labels));
+        let mut cold: Vec<(Timestamp, Labels)> =
+            cold.map(|(labels, stream)| (stream.heard(), labels.clone())).collect();
+        cold.sort();
+        cold.into_iter().map(|(_, labels)| labels).collect()
     }
 }
 
@@ -162,7 +197,6 @@ mod tests {
     use bellwether_models::series::Step;
 
     use super::*;
-    use crate::stream::thresholds;
 
     fn config() -> DetectionConfig {
         DetectionConfig { warm_up: Duration::from_secs(3600), max_series_per_symptom: 2, ..DetectionConfig::default() }
@@ -180,7 +214,7 @@ mod tests {
         let wanted = symptom.wants(at(minute), &config())?;
         let window = Window { start: wanted.start, step: Step::from_secs(60), values: vec![1.0; wanted.len] };
         let found = names.iter().map(|name| (Labels::metric(name), window.clone())).collect();
-        Some((wanted, symptom.take_in(wanted, found, &config(), &thresholds(&config(), 1))))
+        Some((wanted, symptom.take_in(wanted, found, &config(), &Bars::new(&config(), 1, 0.0), &BTreeMap::new())))
     }
 
     #[test]
@@ -212,6 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn the_series_silent_for_longest_gives_way_to_one_that_speaks() {
+        let mut symptom = Symptom::new("web", &plain("latency"));
+        look(&mut symptom, 1000, &["a", "b"]);
+        look(&mut symptom, 1002, &["b"]);
+        let (_, looked) = look(&mut symptom, 1003, &["b", "c"]).expect("a look");
+        assert_eq!((looked.evicted, looked.left_out), (0, 1), "three steps of silence are a pause");
+        let (_, looked) = look(&mut symptom, 1006, &["b", "c"]).expect("a look");
+        assert_eq!((looked.evicted, looked.left_out), (1, 0));
+        assert!(looked.scores.iter().any(|(labels, _)| *labels == Labels::metric("c")));
+    }
+
+    #[test]
     fn a_series_silent_for_a_day_makes_room() {
         let mut symptom = Symptom::new("web", &plain("latency"));
         look(&mut symptom, 1000, &["a", "b"]);
@@ -228,7 +274,8 @@ mod tests {
         let mut symptom = Symptom::new("web", &plain("sum(errors)"));
         let wanted = symptom.wants(at(1000), &config()).expect("a first look");
         let window = Window { start: wanted.start, step: Step::from_secs(60), values: vec![1.0; wanted.len] };
-        symptom.take_in(wanted, vec![(Labels::default(), window)], &config(), &thresholds(&config(), 1));
+        let found = vec![(Labels::default(), window)];
+        symptom.take_in(wanted, found, &config(), &Bars::new(&config(), 1, 0.0), &BTreeMap::new());
         let names: Vec<&Labels> = symptom.streams.values().map(Stream::series).collect();
         assert_eq!(names, [&Labels::new([("symptom", "sum(errors)")])]);
     }

@@ -38,6 +38,7 @@ async fn overview(State(faces): State<Faces>) -> Response {
         view.workloads.push(workload(&faces, outlook, view.now).await);
     }
     view.incidents = snapshot.incidents.clone();
+    view.detection = snapshot.detection.clone();
     view.incidents.sort_by_key(|incident| (incident.status != Status::Open, std::cmp::Reverse(incident.onset)));
     let records = faces.scheduler.decisions(DECISIONS, None);
     view.decisions = records.into_iter().map(|record| record.decision).collect();

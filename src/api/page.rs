@@ -1,5 +1,6 @@
 //! The page at `/`: workloads with forecast over actual, open incidents with their causes, the last decisions.
 
+use bellwether_models::detect::Vigilance;
 use bellwether_models::incident::{Incident, Severity, Status};
 use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::{Sample, Timestamp};
@@ -37,6 +38,8 @@ pub struct View {
     pub incidents: Vec<Incident>,
     /// Decisions, newest first.
     pub decisions: Vec<Decision>,
+    /// What detection says of itself.
+    pub detection: Vigilance,
     /// A line under the title, such as "replay of recorded data".
     pub banner: Option<String>,
 }
@@ -52,6 +55,7 @@ pub fn overview(view: &View) -> Markup {
         Some(10),
         html! {
             (incidents(view))
+            (detection(&view.detection))
             h2 { "Workloads" }
             @if view.workloads.is_empty() {
                 p.quiet { "No workload is configured. Add one under " code { "workloads:" } " and reload." }
@@ -144,6 +148,21 @@ fn incidents(view: &View) -> Markup {
             p.quiet { "None. The symptoms of every workload follow their normal course." }
         }
         @for incident in &view.incidents { (incident_card(incident, CAUSES)) }
+    }
+}
+
+/// The budget, what came of it, and what would have come at half and at double.
+fn detection(told: &Vigilance) -> Markup {
+    let [half, alarms, double] = told.alarms_last_week;
+    let [learning, useful, full] = told.series;
+    html! {
+        p.quiet {
+            (count(learning + useful + full, "series", "series")) " watched: " (full) " known fully, " (useful) " for an hour or more, "
+            (learning) " still learnt. Budget of false alarms: " (short_number(told.budget_per_week))
+            " a week over all. Raised in the last seven days, true ones too: " b { (alarms) }
+            " (at half the budget " (half) ", at double " (double) ")."
+            @if told.lenient > 0 { " " (told.lenient) " with a higher bar since people called their alarms false." }
+        }
     }
 }
 

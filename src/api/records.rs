@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use bellwether_models::detect::Vigilance;
 use bellwether_models::incident::Incident;
 use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::Timestamp;
@@ -19,11 +20,12 @@ use super::Faces;
 const MOST_DECISIONS: usize = 10_000;
 const USUAL_DECISIONS: usize = 100;
 
-/// `/api/v1/{workloads,outlooks,incidents,decisions}`.
+/// `/api/v1/{workloads,outlooks,detection,incidents,decisions}`.
 pub fn router(faces: Faces) -> Router {
     Router::new()
         .route("/api/v1/workloads", get(workloads))
         .route("/api/v1/outlooks", get(outlooks))
+        .route("/api/v1/detection", get(detection))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
         .route("/api/v1/decisions", get(decisions))
@@ -91,6 +93,11 @@ async fn outlooks(State(faces): State<Faces>) -> Json<Outlooks> {
         workloads: snapshot.workloads.clone(),
         backends: snapshot.backends.clone(),
     })
+}
+
+/// How watchful detection is, and how often it raised an alarm.
+async fn detection(State(faces): State<Faces>) -> Json<Vigilance> {
+    Json(faces.snapshots.borrow().detection.clone())
 }
 
 /// Which incidents to list.

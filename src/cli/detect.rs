@@ -1,15 +1,20 @@
 //! `bellwether detect`: anomaly scores for the rows of recorded tables, by the code that runs live.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bellwether_models::detect::{Detector, Multivariate, Params, RowScore, Univariate};
+use bellwether_models::detect::{Detector, Multivariate, Params, RowScore, Score, Univariate, Why};
+use bellwether_models::duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::table::{self, Table};
+
+/// Metrics that an explanation names.
+const MOST_EXPLAINED: usize = 10;
 
 /// Options of `bellwether detect`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +38,9 @@ pub struct Args {
     /// Adds one column per metric: its part in the score of the row.
     #[arg(long)]
     contributions: bool,
+    /// Instead of scores, says why this row of the input is scored as it is; the first row of data is 1.
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["input_dir", "output", "contributions"])]
+    explain: Option<usize>,
 }
 
 /// Runs the command.
@@ -51,6 +59,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn one(args: &Args, input: &Path) -> anyhow::Result<()> {
     let table = table::read(input)?;
     let train = args.train.as_deref().map(table::read).transpose()?;
+    if let Some(row) = args.explain {
+        print!("{}", explain(&table, train.as_ref(), row)?);
+        return Ok(());
+    }
     let rows = table.times.len() + train.as_ref().map_or(0, |train| train.times.len());
     let bar = progress(rows as u64, "rows");
     match &args.output {
@@ -110,6 +122,65 @@ fn score(
         tick(bar, row);
     }
     Ok(())
+}
+
+/// Why `row` (from 1) is scored as it is, for people.
+fn explain(table: &Table, train: Option<&Table>, row: usize) -> anyhow::Result<String> {
+    let Some(last) = row.checked_sub(1).filter(|last| *last < table.times.len()) else {
+        bail!("{} has rows 1 to {}: there is no row {row} to explain", table.path.display(), table.times.len());
+    };
+    let mut rows = Rows::new(table.names.len());
+    if let Some(train) = train {
+        same_columns(table, train)?;
+        (0..train.times.len()).for_each(|row| rows.train(train, row));
+    }
+    (0..last).for_each(|row| drop(rows.observe(table, row)));
+    let text = match &mut rows {
+        Rows::One(detector) => {
+            let score = detector.observe(table.times[last], table.columns[0][last]);
+            explain_one(table.columns[0][last], &score, &detector.why())
+        }
+        Rows::Many(..) => explain_many(table, last, &rows.observe(table, last)),
+    };
+    Ok(format!("row {row}, {}\n{text}", table.time_texts[last]))
+}
+
+fn explain_one(value: f64, score: &Score, why: &Why) -> String {
+    let mut text = format!("value {value}, expected {}\n{}", score.expected, surprise(score.surprise));
+    let kind = score.kind.map_or("none stands out".to_owned(), |kind| format!("{kind:?}"));
+    let _ = writeln!(text, "kind of departure: {kind}");
+    let _ = writeln!(
+        text,
+        "level {}, spread about it {}, usual error of what is expected {}",
+        why.level, why.spread, why.error
+    );
+    let seasons: Vec<String> = why.seasons.iter().map(|period| duration::format(*period)).collect();
+    let seasons = if seasons.is_empty() { "none found".to_owned() } else { seasons.join(", ") };
+    let _ = writeln!(text, "seasons: {seasons}; the series is known: {}", why.maturity.name());
+    let _ = writeln!(text, "surprise of each kind, before what is known already was held down:");
+    for (kind, told) in &why.kinds {
+        let _ = writeln!(text, "  {:12} {told:.2}", format!("{kind:?}"));
+    }
+    text
+}
+
+fn explain_many(table: &Table, row: usize, scored: &RowScore) -> String {
+    let mut parts: Vec<(&str, f64, f64)> = (table.names.iter().zip(&table.columns).zip(&scored.contributions))
+        .map(|((name, column), part)| (name.as_str(), column[row], *part))
+        .collect();
+    parts.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let whole: f64 = scored.contributions.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    let mut text = surprise(scored.surprise);
+    text.push_str("metrics by their part in the departure:\n");
+    for (name, value, part) in parts.into_iter().take(MOST_EXPLAINED) {
+        let _ = writeln!(text, "  {name:24} {value:<12} {:5.1} %", 100.0 * part / whole);
+    }
+    text
+}
+
+fn surprise(told: f64) -> String {
+    let score = Score { surprise: told, ..Score::NONE }.as_unit();
+    format!("score {score:.4}: surprise {told:.2}, seen on this history about once in {:.0} rows\n", 10f64.powf(told))
 }
 
 /// The live detector that fits the table.
@@ -318,6 +389,22 @@ mod tests {
         let spike: Vec<f64> = text.lines().nth(21).unwrap().split(',').map(|cell| cell.parse().unwrap()).collect();
         assert!(spike[3] > spike[2] && spike[3] > spike[4], "{spike:?}");
         assert!(spike[1] > 0.4, "{spike:?}");
+    }
+
+    #[test]
+    fn a_row_is_explained_by_the_kinds_of_departure_or_by_its_metrics() {
+        let folder = folder_with(&[
+            ("one.csv", &wavy(150, "timestamp,value")),
+            ("many.csv", &wavy(150, "t,a").lines().map(|l| format!("{l},7\n")).collect::<String>()),
+        ]);
+        let told = |name: &str, row| explain(&table::read(&folder.path().join(name)).unwrap(), None, row);
+        let one = told("one.csv", 151).unwrap();
+        assert!(one.contains("row 151, 150") && one.contains("value 500") && one.contains("Spike"), "{one}");
+        assert!(told("one.csv", 120).unwrap().contains("none stands out"));
+        let many = told("many.csv", 151).unwrap();
+        assert!(many.contains("value ") && many.contains("100.0 %"), "{many}");
+        assert!(format!("{:#}", told("one.csv", 201).unwrap_err()).contains("rows 1 to 200"));
+        assert!(told("one.csv", 0).is_err());
     }
 
     #[test]

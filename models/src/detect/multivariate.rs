@@ -34,6 +34,8 @@ const FLOOR: f32 = 0.02;
 const QUARANTINE: u32 = 32;
 /// Surprise up to which the mean of the last rows may carry a single row.
 const CARRY: f64 = 3.0;
+/// Span, in intervals, of that mean.
+const CARRIED_OVER: f64 = 8.0;
 /// Surprise from which a row is not learnt.
 const DOUBT: f64 = 2.0;
 /// How long rows must stay abnormal before they are learnt as the new normal: a day.
@@ -42,7 +44,8 @@ const ACCEPTANCE: Span = Span::new(86_400, 300);
 const TRUSTED: u64 = MEMORY as u64;
 
 /// Scores rows of several metrics by what single metrics do not show: distance to the nearest rows of a reference set,
-/// and the residual of a vector autoregression, each a tail probability on held-out history; the stronger counts.
+/// and the residual of a vector autoregression, put on one scale by held-out history; their root mean square
+/// is turned into a tail probability.
 ///
 /// A gap (NaN) in a row stands for the metric's mean: it neither raises nor hides the rest of the row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -182,11 +185,11 @@ impl Multivariate {
         model.widen(&self.range);
         let (x, y) = (model.standardise(before), model.standardise(row));
         let mut residuals = Vec::new();
-        let evidence = model.strongest(&x, &y, &mut residuals);
+        let evidence = model.joint(&x, &y, &mut residuals);
         let raw = model.tail.surprise(evidence);
         let local = model.standardise(&self.local);
         let contributions = contributions(&y, &local, &residuals);
-        self.carried += (1.0 - (-dt / (5.0 * self.pace.interval())).exp()) * (raw - self.carried);
+        self.carried += (1.0 - (-dt / (CARRIED_OVER * self.pace.interval())).exp()) * (raw - self.carried);
         (RowScore { surprise: raw.max(self.carried.min(CARRY)), contributions }, evidence)
     }
 
@@ -314,13 +317,15 @@ impl Model {
         [self.references.distance(y), (squares / y.len().max(1) as f64).sqrt()]
     }
 
-    fn strongest(&self, x: &[f32], y: &[f32], residuals: &mut Vec<f32>) -> f64 {
+    fn joint(&self, x: &[f32], y: &[f32], residuals: &mut Vec<f32>) -> f64 {
         self.joined(&self.evidence(x, y, residuals))
     }
 
-    /// The stronger of both kinds, in units of a quarter of its limit.
+    /// Root mean square of both kinds, in units of a quarter of their limits: what both find strange counts more than
+    /// what one does.
     fn joined(&self, evidence: &[f64; 2]) -> f64 {
-        evidence.iter().zip(&self.limits).map(|(e, limit)| 4.0 * e / limit).fold(0.0, f64::max)
+        let squares: f64 = evidence.iter().zip(&self.limits).map(|(e, limit)| (4.0 * e / limit).powi(2)).sum();
+        (squares / evidence.len() as f64).sqrt()
     }
 }
 
@@ -398,7 +403,7 @@ mod tests {
         let calm: Vec<f64> = (0..20).map(|k| at(k, false)).collect();
         let broken = at(20, true);
         let loudest = calm.iter().copied().fold(0.0, f64::max);
-        assert!(broken > 2.5 && broken > loudest + 0.5, "{broken} after {calm:?}");
+        assert!(broken > 2.2 && broken > loudest + 0.3, "{broken} after {calm:?}");
     }
 
     #[test]

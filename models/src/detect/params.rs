@@ -1,7 +1,5 @@
 //! The one parameter set of detection.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 /// What detection assumes before it has seen anything. One default serves every series and every sampling interval:
@@ -17,9 +15,10 @@ pub struct Params {
     pub history: Span,
     /// How long a departure must last to become the new normal. Default two hours, at least 300 samples.
     pub acceptance: Span,
-    /// Smallest scale, as a share of the level's magnitude: below it deviations are not told apart. Default 0.05.
+    /// Smallest scale, as a share of the level's magnitude: below it deviations are hardly told apart. It shrinks with the
+    /// fourth root of the history, in the samples of `memory`. Default 0.1.
     pub floor: f64,
-    /// Surprise from which a sample is held to be abnormal and not learnt. Default 3.
+    /// Surprise from which a sample is held to be abnormal and not learnt. Default 4.
     pub doubt: f64,
 }
 
@@ -30,8 +29,8 @@ impl Default for Params {
             memory: Span::new(3600, 200),
             history: Span::new(14 * 86_400, 5000),
             acceptance: Span::new(7200, 300),
-            floor: 0.05,
-            doubt: 3.0,
+            floor: 0.1,
+            doubt: 4.0,
         }
     }
 }
@@ -40,8 +39,8 @@ impl Default for Params {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// Least time.
-    pub time: Duration,
+    /// Least time, in seconds.
+    pub seconds: u32,
     /// Least number of samples, at the series' own interval.
     pub samples: u32,
 }
@@ -49,13 +48,13 @@ pub struct Span {
 impl Span {
     /// A span of at least `secs` seconds and at least `samples` samples.
     #[must_use]
-    pub const fn new(secs: u64, samples: u32) -> Self {
-        Self { time: Duration::from_secs(secs), samples }
+    pub const fn new(seconds: u32, samples: u32) -> Self {
+        Self { seconds, samples }
     }
 
     /// The span in seconds for a series sampled every `interval` seconds.
     #[must_use]
     pub fn seconds(self, interval: f64) -> f64 {
-        self.time.as_secs_f64().max(f64::from(self.samples) * interval)
+        f64::from(self.seconds).max(f64::from(self.samples) * interval)
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tail::soft_limit;
 
-const OCTAVES: usize = 16;
+const OCTAVES: usize = 12;
 /// Share of runs that outlast an octave, before any was seen, and the weight of that belief in runs.
 const PRIOR_SURVIVAL: f32 = 0.1;
 const PRIOR_WEIGHT: f32 = 1.0;

@@ -10,6 +10,10 @@ const BINS: usize = 96;
 const BINS_OF_LONG: usize = 168;
 /// A season must explain at least this much of the autocorrelation.
 const LEAST_CORRELATION: f32 = 0.3;
+/// And so many standard deviations of the autocorrelation of noise: the search looks at many lags, many times.
+const LEAST_DEVIATES: f32 = 3.5;
+/// A season that leaves more than this share of the deviations it was to explain has faded.
+const FADED: f32 = 0.98;
 /// Shortest period, in blocks: below it a profile says no more than the last values do.
 const SHORTEST: usize = 6;
 /// History longer than this many seconds is no longer coarsened but slides: six weeks.
@@ -24,23 +28,48 @@ pub(super) struct Profile {
     /// Seconds.
     pub(super) period: f64,
     bins: Vec<f32>,
+    /// Mean of the bins, which belongs to the level.
+    mean: f32,
+    /// Mean absolute deviation with and without it, and for how many seconds it has been watched.
+    with: f32,
+    without: f32,
+    age: f64,
 }
 
 impl Profile {
     /// Value expected at `at`, relative to the level: linear between the centres of bins.
     pub(super) fn at(&self, at: Timestamp) -> f64 {
         let (k, next, part) = self.place(at);
-        f64::from(self.bins[k] + (self.bins[next] - self.bins[k]) * part)
+        f64::from(self.bins[k] + (self.bins[next] - self.bins[k]) * part - self.mean)
     }
 
     /// Moves the profile at `at` towards `residual` (what is left after the profile), for a sample that stands for
     /// `seconds` and is believed with `weight`.
     pub(super) fn learn(&mut self, at: Timestamp, residual: f64, seconds: f64, weight: f64) {
+        self.judge(residual as f32, self.at(at) as f32, seconds, weight);
         let per_bin = self.period / self.bins.len() as f64;
         let rate = (weight * seconds / per_bin).min(1.0) as f32 * PACE;
         let (k, next, part) = self.place(at);
         self.bins[k] += rate * (1.0 - part) * residual as f32;
         self.bins[next] += rate * part * residual as f32;
+        self.mean += rate * residual as f32 / self.bins.len() as f32;
+    }
+
+    /// Whether, over two periods, it has explained nothing any more.
+    pub(super) fn has_faded(&self) -> bool {
+        self.age > 2.0 * self.period && self.with > FADED * self.without
+    }
+
+    /// Whether it has been watched for two of its periods.
+    pub(super) fn is_proven(&self) -> bool {
+        self.age >= 2.0 * self.period
+    }
+
+    fn judge(&mut self, residual: f32, own: f32, seconds: f64, weight: f64) {
+        let rate = (weight * seconds / (2.0 * self.period).min(2.0 * self.age + seconds)).min(1.0) as f32;
+        self.with += rate * (residual.abs() - self.with);
+        self.without += rate * ((residual + own).abs() - self.without);
+        self.age += seconds;
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -136,7 +165,7 @@ impl Finder {
             .filter(|&k| correlation[k] > correlation[k - 1] && correlation[k] >= correlation[k + 1])
             .filter(|&k| dips_before(&correlation, k))
             .max_by(|&a, &b| (correlation[a] - 0.001 * a as f32).total_cmp(&(correlation[b] - 0.001 * b as f32)))?;
-        if correlation[peak] < LEAST_CORRELATION {
+        if correlation[peak] < LEAST_CORRELATION || correlation[peak] * ((n - peak) as f32).sqrt() < LEAST_DEVIATES {
             return None;
         }
         let lag = peak as f64 + vertex(correlation[peak - 1], correlation[peak], correlation[peak + 1]);
@@ -148,7 +177,7 @@ impl Finder {
     fn fold(&self, y: &[f32], period: f64) -> Profile {
         let most = if period > 3.0 * DAY { BINS_OF_LONG } else { BINS };
         let bins = (period / self.block).round().clamp(SHORTEST as f64, most as f64) as usize;
-        let mut profile = Profile { period, bins: vec![0.0; bins] };
+        let mut profile = Profile { period, bins: vec![0.0; bins], mean: 0.0, with: 0.0, without: 0.0, age: 0.0 };
         let (mut sums, mut counts) = (vec![0.0; bins], vec![0.0_f32; bins]);
         for (i, value) in y.iter().enumerate() {
             let middle = self.start.as_secs_f64() + (i as f64 + 0.5) * self.block;
@@ -161,6 +190,7 @@ impl Finder {
         for (bin, value) in profile.bins.iter_mut().enumerate() {
             *value = if counts[bin] > 0.0 { sums[bin] / counts[bin] } else { 0.0 };
         }
+        profile.mean = profile.bins.iter().sum::<f32>() / bins as f32;
         profile
     }
 }

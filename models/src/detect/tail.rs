@@ -9,11 +9,18 @@ const FIRST_EDGE: f32 = 0.25;
 /// The tail is the upper share of the history, and holds at least so much weight.
 const TAIL_SHARE: f32 = 0.02;
 const TAIL_LEAST: f32 = 10.0;
-/// Belief in an exponential tail before anything was seen: weight, and mean log excess over the threshold.
-const PRIOR_WEIGHT: f32 = 4.0;
-const PRIOR_LOG_EXCESS: f32 = 0.25;
-/// Decades that evidence may be carried beyond the square of what was seen before it is compressed.
+const PRIOR_WEIGHT: f32 = 150.0;
+/// Evidence of the belief's upper share, and the mean of log excesses beyond it.
+const PRIOR_EDGE: f32 = 2.5;
+const PRIOR_LOG_EXCESS: f32 = 0.3;
+/// Excesses that must be seen before a tail lighter than a power law is half believed in.
+const PRIOR_POWER_LAW: f32 = 150.0;
+/// Quantiles of the belief below that: share not above, evidence.
+const PRIOR_BODY: [(f32, f32); 5] = [(0.0, 0.0), (0.5, 0.28), (0.75, 0.55), (0.9, 1.0), (0.95, 1.5)];
+/// Decades that evidence may be carried beyond one and a half times those seen before it is compressed.
 const REACH: f64 = 1.0;
+/// Log excesses count at most so much: one absurd value does not stand for a tail.
+const MOST_LOG_EXCESS: f32 = 4.0;
 
 /// A decaying histogram of evidence on a logarithmic axis, its upper tail continued by a generalised Pareto
 /// distribution whose shape comes from the moments of the log excesses.
@@ -26,6 +33,8 @@ pub(super) struct Tail {
     /// Weight of one new observation: grows where counts would decay, so ageing costs nothing.
     unit: f32,
     total: f32,
+    /// Weight, sum and sum of squares of log excesses over the threshold.
+    excess: [f32; 3],
     fit: Fit,
     until_fit: u16,
 }
@@ -45,9 +54,29 @@ struct Fit {
 
 impl Default for Tail {
     fn default() -> Self {
-        let fit = Fit { median: 1.0, upper: 2.0, threshold: 3.0, surprise: 1.7, shape: 0.2, scale: 1.0, seen: 0.0 };
-        Self { counts: [0.0; BINS], unit: 1.0, total: 0.0, fit, until_fit: 1 }
+        let fit =
+            Fit { median: 1.0, upper: 2.0, threshold: PRIOR_EDGE, surprise: 1.7, shape: 0.0, scale: 1.0, seen: 0.0 };
+        let beyond = TAIL_SHARE * PRIOR_WEIGHT;
+        let excess = [beyond, beyond * PRIOR_LOG_EXCESS, 2.0 * beyond * PRIOR_LOG_EXCESS * PRIOR_LOG_EXCESS];
+        let mut tail = Self { counts: [0.0; BINS], unit: 1.0, total: 0.0, excess, fit, until_fit: 1 };
+        for (k, count) in tail.counts.iter_mut().enumerate() {
+            *count = PRIOR_WEIGHT * (believed(edge(k + 1)) - believed(edge(k)));
+        }
+        tail.total = tail.counts.iter().sum();
+        tail.refit();
+        tail
     }
+}
+
+/// Share of evidence not above `u` that is believed in before anything was seen.
+fn believed(u: f32) -> f32 {
+    if u >= PRIOR_EDGE {
+        return 1.0 - TAIL_SHARE * (u / PRIOR_EDGE).powf(-PRIOR_LOG_EXCESS.recip());
+    }
+    let above = PRIOR_BODY.iter().position(|(_, edge)| *edge > u).unwrap_or(PRIOR_BODY.len());
+    let (p0, u0) = PRIOR_BODY[above.saturating_sub(1)];
+    let (p1, u1) = PRIOR_BODY.get(above).copied().unwrap_or((1.0 - TAIL_SHARE, PRIOR_EDGE));
+    p0 + (p1 - p0) * ((u - u0) / (u1 - u0)).clamp(0.0, 1.0)
 }
 
 impl Tail {
@@ -68,6 +97,11 @@ impl Tail {
         self.unit /= keep;
         self.counts[bin(evidence as f32)] += self.unit * weight;
         self.total += self.unit * weight;
+        if evidence as f32 > self.fit.threshold {
+            let log = (evidence as f32 / self.fit.threshold).ln().min(MOST_LOG_EXCESS);
+            let w = self.unit * weight;
+            self.excess = [self.excess[0] + w, self.excess[1] + w * log, self.excess[2] + w * log * log];
+        }
         self.until_fit = self.until_fit.saturating_sub(1);
         if self.until_fit == 0 {
             self.refit();
@@ -83,7 +117,7 @@ impl Tail {
         } else {
             (shape * excess).ln_1p() / shape / std::f64::consts::LN_10
         };
-        soft_limit(f64::from(f.surprise) + decades, 2.0 * f64::from(f.seen) + REACH)
+        soft_limit(f64::from(f.surprise) + decades, 1.5 * f64::from(f.seen) + REACH)
     }
 
     fn refit(&mut self) {
@@ -95,20 +129,49 @@ impl Tail {
         if weight < 4.0 {
             return;
         }
-        let (threshold, tail) = self.upper_edge((TAIL_SHARE * weight).max(TAIL_LEAST) / weight);
-        let (shape, scale) = self.moments(threshold);
+        let (threshold, _) = self.upper_edge((TAIL_SHARE * weight).max(TAIL_LEAST) / weight);
+        self.raise(threshold);
+        let (shape, scale) = self.moments();
+        let threshold = self.fit.threshold;
         let (upper, _) = self.upper_edge(0.1);
         let (median, _) = self.upper_edge(0.5);
         let upper = upper.min(threshold * 0.999);
         let median = median.min(upper * 0.999);
-        let surprise = -(tail.clamp(1e-9, 0.1)).log10();
+        let surprise = -((self.excess[0] / self.total).clamp(1e-9, 0.1)).log10();
         self.fit = Fit { median, upper, threshold, surprise, shape, scale, seen: (weight + 1.0).log10() };
+    }
+
+    /// Moves the threshold; what is known of the excesses is carried over, as if they were exponential.
+    fn raise(&mut self, threshold: f32) {
+        if (threshold / self.fit.threshold - 1.0).abs() < 0.03 {
+            return;
+        }
+        self.fit.threshold = threshold;
+        let beyond = self.above(threshold).max(1e-3 * self.unit);
+        let by = beyond / self.excess[0].max(1e-6);
+        self.excess.iter_mut().for_each(|e| *e *= by);
+    }
+
+    fn above(&self, threshold: f32) -> f32 {
+        (0..BINS)
+            .map(|k| {
+                let (low, high) = (edge(k), edge(k + 1));
+                if threshold <= low {
+                    self.counts[k]
+                } else if threshold >= high {
+                    0.0
+                } else {
+                    self.counts[k] * (high / threshold).ln() / (high / low.max(1e-3)).ln()
+                }
+            })
+            .sum()
     }
 
     fn rescale(&mut self) {
         let by = self.unit.recip();
         self.counts.iter_mut().for_each(|c| *c *= by);
         self.total *= by;
+        self.excess.iter_mut().for_each(|e| *e *= by);
         self.unit = 1.0;
     }
 
@@ -127,24 +190,14 @@ impl Tail {
         (edge(1), (above / self.total).max(0.5 / (self.total / self.unit)))
     }
 
-    /// Shape and scale of the excesses over `threshold`.
-    fn moments(&self, threshold: f32) -> (f32, f32) {
-        let (mut n, mut first, mut second) =
-            (PRIOR_WEIGHT, PRIOR_WEIGHT * PRIOR_LOG_EXCESS, 2.0 * PRIOR_WEIGHT * PRIOR_LOG_EXCESS * PRIOR_LOG_EXCESS);
-        for k in 1..BINS {
-            let (low, high) = (edge(k).max(threshold), edge(k + 1));
-            if high > threshold {
-                let share = ((high / low).ln() / (high / edge(k)).ln()).clamp(0.0, 1.0);
-                let (count, log) = (share * self.counts[k] / self.unit, ((low * high).sqrt() / threshold).ln());
-                n += count;
-                first += count * log;
-                second += count * log * log;
-            }
-        }
+    /// Shape and scale of the excesses over the threshold.
+    fn moments(&self) -> (f32, f32) {
+        let [n, first, second] = self.excess;
         let (m1, m2) = ((first / n).max(0.02), (second / n).max(1e-4));
         let shape = m1 + 1.0 - 0.5 / (1.0 - (m1 * m1 / m2).min(0.95));
-        let shape = shape.clamp(0.0, m1);
-        (shape, threshold * m1 * (1.0 + m1 - shape))
+        let k = n / self.unit;
+        let shape = (k * shape.clamp(0.0, m1) + PRIOR_POWER_LAW * m1) / (k + PRIOR_POWER_LAW);
+        (shape, self.fit.threshold * m1 * (1.0 + m1 - shape))
     }
 }
 

@@ -1,13 +1,18 @@
 //! The detector that watches one series.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::departure::Departure;
 use super::pace::Pace;
 use super::params::Params;
+use super::recent::Recent;
 use super::run::Runs;
 use super::season::{Finder, Profile};
 use super::tail::Tail;
-use super::{Detector, Kind, Score};
+use super::{Detector, Kind, Maturity, Score, Why};
 use crate::series::Timestamp;
 
 const EXPERTS: usize = 4;
@@ -15,52 +20,81 @@ const EXPERTS: usize = 4;
 const TO_SIGMA: f64 = 1.2533;
 /// Deviations count at most so many scales when levels and scales learn from them.
 const CLIP: f64 = 3.5;
-
+/// Share of the forecast's own error that the spread about the level is at least.
+const LEAST_SPREAD: f64 = 0.5;
+/// Evidence in scales beyond which nothing more is said.
+const STRONGEST: f64 = 1e12;
 /// Values beyond this are gaps: single precision holds their sums, and nothing measured is larger.
 const LARGEST: f64 = 1e30;
-/// Decades by which the strongest of five kinds of evidence pays for the choice.
+/// Samples that the shortest mean of deviations spans; the longest spans a seventh of the memory.
+const SHORTEST_SPAN: f64 = 8.0;
+const SPANS_PER_MEMORY: f64 = 7.0;
+/// Spread of means over a span, from that of means over a shorter one, before any was seen: this power of their ratio.
+/// Independent deviations would have a half, a random walk less than nothing.
+const SHRINKS: f64 = 0.25;
+/// Decades by which the strongest kind of evidence pays for the choice.
 const PAID: f64 = 0.7;
-/// Decades by which evidence gathered over many samples (short and long means, spread, runs) stands back behind the
-/// sample itself: its tail is known from fewer independent observations.
-const HANDICAP: [f64; 5] = [0.0, 1.0, 1.0, 1.0, 0.5];
-/// Decades by which a sample must exceed what has been seen lately to be news.
+/// Decades by which means and spreads stand back behind the sample itself, and by which runs do.
+const BEHIND: f64 = 1.0;
+const RUNS_BEHIND: f64 = 1.5;
+/// Share of the decades of a span that its mean is given: evidence over a hundred samples comes in a hundredth as many
+/// alarms as evidence of single ones.
+const RARITY: f64 = 0.75;
+/// Decades by which a sample must exceed what was told lately to be news.
 const NEWS: f64 = 0.3;
-/// Surprise at which the continuation of what is known begins.
+/// Surprise at which the continuation of what is known begins, and the share of a sample's own surprise above it.
 const KNOWN: f64 = 1.0;
+const PLATEAU: f64 = 0.15;
+/// Share of what is carried that fades with each sample: what follows a departure stands out a little.
+const FADES: f64 = 0.1;
+/// Raw surprise from which a kind of departure is named.
+const TELLING: f64 = 3.0;
+/// Spreads from the level that a sample of a shift, a drift or a wider noise lies at least, now and then.
+const LASTS: f64 = 2.0;
+/// Surprise beyond which what goes on is learnt into the tail less and less.
+const UNUSUAL: f64 = 1.5;
+/// Samples before evidence is learnt: until then there is no scale to measure it by.
+const UNSCALED: u32 = 20;
+/// Kinds in the order in which they are weighed: runs, the sample, means over three spans, their size.
+const KINDS: [Kind; 6] = [Kind::Stuck, Kind::Spike, Kind::LevelShift, Kind::LevelShift, Kind::Drift, Kind::Variance];
+/// History after which a series without a season is known fully: two days.
+const TWO_DAYS: f64 = 2.0 * 86_400.0;
+/// History after which a series is scored usefully.
+const AN_HOUR: f64 = 3600.0;
 
 /// Streaming detector of one series: fixed memory, one pass, no look-ahead.
 ///
 /// A sample is compared with what its own past makes likely (level, last values and season, mixed by their recent
-/// errors); four kinds of evidence are kept (the residual, a short and a long mean of deviations from the level, their
-/// spread), each turned into a tail probability by its own history; runs of repeated values and of gaps are judged by
-/// the length of earlier runs. The score is the strongest of these, paid for their number.
+/// errors); its evidence is turned into a tail probability by its own history. Means of deviations over three spans and
+/// of their size over one are judged against earlier such means; runs of repeated values and of gaps by the length of
+/// earlier runs. The score is the strongest of these, paid for their number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Univariate {
     params: Params,
     pace: Pace,
     seen: u32,
+    age: f64,
     last: f64,
     last_plain: f64,
     fast: f64,
     level: f64,
     errors: [f64; EXPERTS],
     scale: f64,
-    spread: f64,
-    now: f64,
-    short: f64,
-    long: f64,
-    noise: f64,
-    noise_scale: f64,
-    tails: [Tail; 4],
+    recent: Recent,
+    tail: Tail,
+    means: [Departure; 3],
+    noise: Departure,
+    usual_noise: f64,
     stuck: Runs,
     gaps: Runs,
     finder: Finder,
     seasons: Vec<Profile>,
-    plain_level: f64,
-    errors_plain: f64,
-    errors_season: f64,
     abnormal_for: f64,
-    heat: f64,
+    /// What was told lately, and what is carried to the samples that follow.
+    told: f64,
+    carried: f64,
+    /// Surprise of each kind at the last sample, in the order of [`KINDS`].
+    weighed: [f32; KINDS.len()],
     rates: Rates,
 }
 
@@ -69,30 +103,54 @@ pub struct Univariate {
 struct Rates {
     dt: f64,
     interval: f64,
-    memory: f64,
-    quick: f64,
-    short: f64,
-    long: f64,
+    memory: f32,
+    quick: f32,
     keep_history: f32,
-    long_weight: f32,
-    short_weight: f32,
+    spans: [Spans; 3],
+}
+
+/// A span of means: its length in samples, the share of a sample, how means age, how their spread shrinks from the
+/// shorter span's, and the decades its rarity is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Spans {
+    samples: f32,
+    share: f32,
+    keep: f32,
+    shrinks: f32,
+    rarity: f32,
+}
+
+/// What a sample says before it is learnt.
+#[derive(Clone, Copy, Debug)]
+struct Evidence {
+    /// Unlike the level and unlike what was to come: the geometric mean of both, in scales.
+    point: f64,
+    /// Distance from what was to come, in scales.
+    residual: f64,
+    /// Distance from the level, in spreads, signed.
+    deviation: f64,
 }
 
 impl Rates {
     fn new(dt: f64, interval: f64, params: &Params) -> Self {
         let share = |span: f64| 1.0 - (-dt / span).exp();
-        let memory = params.memory.seconds(interval);
-        let long = memory / 10.0;
+        let (memory, history) = (params.memory.seconds(interval), params.history.seconds(interval));
+        let longest = memory / interval / SPANS_PER_MEMORY;
+        let spans = [SHORTEST_SPAN, (SHORTEST_SPAN * longest).sqrt(), longest];
+        let span = |k: usize| Spans {
+            samples: spans[k] as f32,
+            share: share(0.5 * spans[k] * interval) as f32,
+            keep: (-spans[k] * dt / history).exp() as f32,
+            shrinks: if k == 0 { spans[0].sqrt().recip() } else { (spans[k - 1] / spans[k]).powf(SHRINKS) } as f32,
+            rarity: (RARITY * spans[k].log10()) as f32,
+        };
         Self {
             dt,
             interval,
-            memory: share(memory),
-            quick: share(3.0 * interval),
-            short: share(8.0 * interval),
-            long: share(long),
-            keep_history: (-dt / params.history.seconds(interval)).exp() as f32,
-            short_weight: (interval / (8.0 * interval)) as f32,
-            long_weight: (interval / long) as f32,
+            memory: share(memory) as f32,
+            quick: share(3.0 * interval) as f32,
+            keep_history: (-dt / history).exp() as f32,
+            spans: [0, 1, 2].map(span),
         }
     }
 }
@@ -105,28 +163,26 @@ impl Univariate {
             params,
             pace: Pace::default(),
             seen: 0,
+            age: 0.0,
             last: 0.0,
             last_plain: 0.0,
             fast: 0.0,
             level: 0.0,
             errors: [0.0; EXPERTS],
             scale: 0.0,
-            spread: 0.0,
-            now: 0.0,
-            short: 0.0,
-            long: 0.0,
-            noise: 1.0,
-            noise_scale: 0.3,
-            tails: Default::default(),
+            recent: Recent::default(),
+            tail: Tail::default(),
+            means: Default::default(),
+            noise: Departure::default(),
+            usual_noise: 1.0,
             stuck: Runs::default(),
             gaps: Runs::default(),
             finder: Finder::default(),
             seasons: Vec::new(),
-            plain_level: 0.0,
-            errors_plain: 0.0,
-            errors_season: 0.0,
             abnormal_for: 0.0,
-            heat: 0.0,
+            told: 0.0,
+            carried: 0.0,
+            weighed: [0.0; KINDS.len()],
             rates: Rates::default(),
         }
     }
@@ -141,6 +197,7 @@ impl Default for Univariate {
 impl Detector for Univariate {
     fn observe(&mut self, at: Timestamp, value: f64) -> Score {
         let dt = self.pace.tick(at);
+        self.age += dt;
         if dt != self.rates.dt || self.pace.interval() != self.rates.interval {
             self.rates = Rates::new(dt, self.pace.interval(), &self.params);
         }
@@ -157,16 +214,47 @@ impl Univariate {
             + self.seasons.iter().map(|s| s.heap_bytes() + size_of::<Profile>()).sum::<usize>()
     }
 
+    /// How much the scores may be relied on.
+    #[must_use]
+    pub fn maturity(&self) -> Maturity {
+        let proven = self.seasons.iter().all(Profile::is_proven) && self.age >= TWO_DAYS;
+        match self.age >= AN_HOUR && self.seen > self.params.warmup {
+            true if proven => Maturity::Full,
+            true => Maturity::Useful,
+            false => Maturity::Learning,
+        }
+    }
+
+    /// What the last sample was measured by, and how surprising each kind of departure was.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        let mut kinds: Vec<(Kind, f64)> =
+            KINDS.into_iter().zip(self.weighed.iter().map(|told| f64::from(*told).max(0.0))).collect();
+        kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let mut named = HashSet::new();
+        kinds.retain(|(kind, _)| named.insert(*kind)); // of both spans of level shifts the stronger
+        Why {
+            level: self.level,
+            spread: self.recent.spread(),
+            error: self.scale,
+            seasons: self.seasons().collect(),
+            maturity: self.maturity(),
+            kinds,
+        }
+    }
+
+    /// Periods of the seasons that are taken away now.
+    pub fn seasons(&self) -> impl Iterator<Item = Duration> {
+        self.seasons.iter().map(|season| Duration::from_secs_f64(season.period.clamp(0.0, 1e9)))
+    }
+
     fn gap(&mut self) -> Score {
         let surprise = self.gaps.observe(true, self.rates.keep_history);
         if self.seen < self.params.warmup {
             return Score::NONE;
         }
-        Score {
-            surprise: surprise.max(0.0),
-            expected: self.level,
-            kind: (surprise > self.params.doubt).then_some(Kind::Missing),
-        }
+        let kind = (surprise > TELLING).then_some(Kind::Missing);
+        Score { surprise: surprise.max(0.0), expected: self.level, kind }
     }
 
     fn value(&mut self, at: Timestamp, x: f64) -> Score {
@@ -180,29 +268,28 @@ impl Univariate {
         let y = x - season;
         let experts = [self.last, self.fast, self.level, self.last_plain - season];
         let expected = self.mix(&experts);
-        let floor = self.floor(x);
-        let residual = (y - expected).abs() / (self.scale.max(floor) + f64::MIN_POSITIVE);
-        let deviation = (y - self.level) / (self.spread.max(floor) + f64::MIN_POSITIVE);
-        let evidence = self.evidence(residual, deviation);
+        let usual = self.level;
+        let evidence = self.evidence(x, y, season, expected);
         let (raw, kind) = self.judge(&evidence, x);
-        let trust = self.trust(raw);
-        let surprise = self.temper(self.tails[0].surprise(evidence[0]) - PAID, raw);
-        self.learn_tails(&evidence, raw);
-        self.learn(at, x, y, &experts, expected, trust);
-        self.accept(raw, y);
+        let surprise = self.temper(self.tail.surprise(evidence.point) - PAID, raw);
+        self.learn_tail(evidence.point, raw, surprise);
+        self.learn(at, x, y, &experts, expected, self.trust(raw));
+        self.accept(raw);
         if self.seen <= self.params.warmup {
             return Score { expected: f64::NAN, ..Score::NONE };
         }
-        Score { surprise, expected: expected + season, kind: (raw >= self.params.doubt).then_some(kind) }
+        self.carried = (self.carried * (1.0 - FADES)).max(raw);
+        let surprise = surprise.max(self.carried.min(KNOWN + 0.01 * self.carried));
+        // means go on for a while after a departure is over: it is not named any more
+        let lasts = matches!(kind, Kind::Spike | Kind::Stuck) || evidence.deviation.abs() >= LASTS;
+        let kind = (raw >= TELLING && lasts).then_some(kind);
+        let usual = if matches!(kind, Some(Kind::LevelShift | Kind::Drift)) { usual } else { expected };
+        Score { surprise, expected: usual + season, kind }
     }
 
     fn start(&mut self, x: f64) {
-        (self.last, self.last_plain, self.fast, self.level, self.plain_level) = (x, x, x, x, x);
-    }
-
-    /// Smallest scale that means anything for a series of this magnitude.
-    fn floor(&self, x: f64) -> f64 {
-        self.params.floor * self.level.abs().max(self.plain_level.abs()).min(x.abs().max(self.level.abs()))
+        (self.last, self.last_plain, self.fast, self.level) = (x, x, x, x);
+        self.recent.observe(x, 1.0, 1.0);
     }
 
     /// The experts' mean, weighted by the fourth power of their precision.
@@ -218,32 +305,42 @@ impl Univariate {
         sum / total
     }
 
-    /// Strength of the four kinds of evidence, in scales.
-    fn evidence(&mut self, residual: f64, deviation: f64) -> [f64; 4] {
-        let clipped = deviation.clamp(-2.0 * CLIP, 2.0 * CLIP);
-        // a departure that is over is forgotten faster than it was believed
-        self.now += self.rates.quick * (clipped - self.now);
-        let over = |recent: f64, mean: f64| if recent.abs() < 0.5 * mean.abs() { 4.0 } else { 1.0 };
-        self.short += (self.rates.short * over(self.now, self.short)).min(0.5) * (clipped - self.short);
-        self.long += (self.rates.long * over(self.short, self.long)).min(0.5) * (self.short - self.long);
-        let wide = residual.min(2.0 * CLIP);
-        self.noise += self.rates.short * 0.5 * (wide - self.noise);
-        let point = (residual * deviation.abs()).sqrt(); // unlike the level and unlike what was to come
-        [point, 2.0 * self.short.abs(), 4.0 * self.long.abs(), 3.0 * (self.noise - 1.0).max(0.0)]
+    fn evidence(&self, x: f64, y: f64, season: f64, expected: f64) -> Evidence {
+        let magnitude = (self.level + season).abs().min(x.abs().max(self.level.abs()));
+        // the steadier a series has proved, the smaller the moves that count
+        let steady = (1.0 + f64::from(self.seen) / f64::from(self.params.memory.samples.max(1))).sqrt().sqrt();
+        let floor = self.params.floor / steady * magnitude + f64::MIN_POSITIVE;
+        let residual = ((y - expected).abs() / (self.scale + floor)).min(STRONGEST);
+        let deviation = (y - self.level) / (self.recent.spread().max(LEAST_SPREAD * self.scale) + floor);
+        Evidence { point: (residual * deviation.abs().min(STRONGEST)).sqrt(), residual, deviation }
     }
 
     /// The strongest evidence and its surprise, paid for the number of kinds.
-    fn judge(&mut self, evidence: &[f64; 4], x: f64) -> (f64, Kind) {
-        const KINDS: [Kind; 4] = [Kind::Spike, Kind::LevelShift, Kind::Drift, Kind::Variance];
-        let stuck = self.stuck.observe(x == self.last_plain, self.rates.keep_history);
-        let mut best = (stuck - HANDICAP[4], Kind::Stuck);
-        for (k, kind) in KINDS.into_iter().enumerate() {
-            let surprise = self.tails[k].surprise(evidence[k]) - HANDICAP[k];
-            if surprise > best.0 {
-                best = (surprise, kind);
-            }
-        }
-        ((best.0 - PAID).max(0.0), best.1)
+    fn judge(&mut self, evidence: &Evidence, x: f64) -> (f64, Kind) {
+        let stuck = self.stuck.observe(x == self.last_plain, self.rates.keep_history) - RUNS_BEHIND;
+        let [short, middle, long] = self.weigh_means(evidence.deviation.clamp(-2.0 * CLIP, 2.0 * CLIP));
+        let noise = self.weigh_noise(evidence.residual.min(2.0 * CLIP));
+        let told = [stuck, self.tail.surprise(evidence.point), short, middle, long, noise];
+        self.weighed = told.map(|told| (told - PAID) as f32);
+        let strongest = (0..told.len()).max_by(|a, b| told[*a].total_cmp(&told[*b])).unwrap_or(0);
+        ((told[strongest] - PAID).max(0.0), KINDS[strongest])
+    }
+
+    fn weigh_means(&mut self, deviation: f64) -> [f64; 3] {
+        let mut least = 1.0;
+        std::array::from_fn(|k| {
+            let (mean, span) = (&mut self.means[k], &self.rates.spans[k]);
+            mean.observe(deviation, f64::from(span.share), span.samples, span.keep, least * span.shrinks);
+            least = mean.spread();
+            rare(mean.surprise(true), span)
+        })
+    }
+
+    fn weigh_noise(&mut self, size: f64) -> f64 {
+        let (off, span) = (size - self.usual_noise, &self.rates.spans[1]);
+        self.usual_noise += f64::from(self.rates.memory).max(f64::from(self.seen).recip()) * off.clamp(-2.0, 2.0);
+        self.noise.observe(off, f64::from(span.share), span.samples, span.keep, 0.75 / span.samples.sqrt());
+        rare(self.noise.surprise(false), span)
     }
 
     /// How far a sample is learnt as normal, in `0.0..=1.0`.
@@ -255,48 +352,49 @@ impl Univariate {
         1.0 / (1.0 + doubt * doubt * doubt * doubt)
     }
 
-    /// Holds the continuation of a known departure down, so that an onset stands above it: of what goes on, the sample
-    /// itself counts in part, the echo in the means hardly.
+    /// Holds the continuation of a known departure down, so that an onset stands above it.
     fn temper(&mut self, point: f64, raw: f64) -> f64 {
-        let onset = raw > self.heat + NEWS;
-        self.heat = (self.heat * (1.0 - 0.5 * self.rates.memory)).max(raw);
-        if onset { raw } else { raw.min(KNOWN + 0.05 * raw).max(point.min(KNOWN + 0.3 * point)) }
+        let news = raw > self.told + NEWS;
+        let known = raw.min(KNOWN + 0.05 * raw).max(point.min(KNOWN + PLATEAU * point));
+        let told = if news { raw } else { known };
+        self.told = (self.told * (1.0 - 0.5 * f64::from(self.rates.memory))).max(told);
+        told
     }
 
-    fn learn_tails(&mut self, evidence: &[f64; 4], raw: f64) {
-        let once =
-            if raw > self.params.doubt { 1.0 / (1.0 + self.abnormal_for / self.rates.interval) } else { 1.0 } as f32;
-        let weights =
-            [once, once * self.rates.short_weight, once * self.rates.long_weight, once * self.rates.short_weight];
-        for ((tail, strength), weight) in self.tails.iter_mut().zip(evidence).zip(weights) {
-            tail.learn(*strength, weight, self.rates.keep_history);
+    /// Each departure is learnt once, at its onset: the tail counts how often there was one, not how long it lasted.
+    fn learn_tail(&mut self, point: f64, raw: f64, told: f64) {
+        if self.seen <= UNSCALED {
+            return;
         }
+        let once = told >= raw || raw <= UNUSUAL;
+        let weight = if once { 1.0 } else { 10f64.powf(UNUSUAL - raw) };
+        self.tail.learn(point, weight as f32, self.rates.keep_history);
     }
 
     fn learn(&mut self, at: Timestamp, x: f64, y: f64, experts: &[f64; EXPERTS], expected: f64, trust: f64) {
-        let young = 1.0 / f64::from(self.seen);
-        let rate = trust * self.rates.memory.max(young);
-        let limit = CLIP * self.spread.max(self.floor(x)) * if self.seen < self.params.warmup { 10.0 } else { 1.0 };
-        let off = (y - self.level).clamp(-limit, limit);
+        let young = f64::from(self.seen).recip();
+        let rate = trust * f64::from(self.rates.memory).max(young);
         for (error, expert) in self.errors.iter_mut().zip(experts) {
             *error += rate * (clip_error(y - expert, self.scale, self.seen) - *error);
         }
         self.scale += rate * (TO_SIGMA * clip_error(y - expected, self.scale, self.seen) - self.scale);
-        self.spread += rate * (TO_SIGMA * clip_error(y - self.level, self.spread, self.seen) - self.spread);
-        self.level += rate * if self.seen < self.params.warmup { y - self.level } else { off };
-        self.plain_level += rate * (x - self.plain_level);
-        self.fast += self.rates.quick.max(young) * (y - self.fast);
-        self.last = y;
-        self.last_plain = x;
-        self.learn_season(at, x, y, off, trust, rate);
+        if trust > 0.5 {
+            self.recent.observe(y, self.rates.dt, self.params.memory.seconds(self.rates.interval));
+        }
+        let limit = CLIP * self.recent.spread().max(self.scale);
+        let warm = self.seen >= self.params.warmup;
+        self.level += rate * if warm { (y - self.level).clamp(-limit, limit) } else { y - self.level };
+        self.fast += f64::from(self.rates.quick).max(young) * (y - self.fast);
+        (self.last, self.last_plain) = (y, x);
+        self.learn_season(at, y, limit, trust);
     }
 
-    fn learn_season(&mut self, at: Timestamp, x: f64, y: f64, off: f64, trust: f64, rate: f64) {
-        self.errors_season += rate * ((y - self.level).abs() - self.errors_season);
-        self.errors_plain += rate * ((x - self.plain_level).abs() - self.errors_plain);
+    fn learn_season(&mut self, at: Timestamp, y: f64, limit: f64, trust: f64) {
+        let off = (y - self.level).clamp(-limit, limit);
         for profile in &mut self.seasons {
             profile.learn(at, off, self.rates.dt, trust);
         }
+        self.seasons.retain(|season| !season.has_faded());
         if let Some(found) = self.finder.observe(at, y, self.pace.interval()) {
             self.adopt(found);
         }
@@ -311,19 +409,27 @@ impl Univariate {
     }
 
     /// A departure that lasts is the new normal.
-    fn accept(&mut self, raw: f64, y: f64) {
+    fn accept(&mut self, raw: f64) {
         if raw > self.params.doubt && self.seen > self.params.warmup {
             self.abnormal_for += self.rates.dt;
         } else {
-            self.abnormal_for *= 1.0 - self.rates.short;
+            self.abnormal_for *= 1.0 - f64::from(self.rates.spans[0].share);
         }
         if self.abnormal_for > self.params.acceptance.seconds(self.rates.interval) {
-            self.level = 0.5 * (self.fast + y);
-            (self.short, self.long, self.noise) = (0.0, 0.0, 1.0);
+            self.level = self.fast;
+            self.recent = Recent::default();
+            self.recent.observe(self.fast, 1.0, 1.0);
+            self.means.iter_mut().for_each(Departure::settle);
+            self.noise.settle();
             self.scale = self.scale.max(self.errors[0]);
             self.abnormal_for = 0.0;
         }
     }
+}
+
+/// Means are rarer than samples, by their span; small surprises are not lifted by that.
+fn rare(told: f64, span: &Spans) -> f64 {
+    told - BEHIND + f64::from(span.rarity) * (told / 2.0).min(1.0)
 }
 
 fn clip_error(error: f64, scale: f64, seen: u32) -> f64 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Anomaly, Detector, Score, Univariate};
+use super::{Anomaly, Detector, Maturity, Score, Univariate};
 use crate::series::{Labels, Timestamp};
 
 /// When an anomaly opens and closes.
@@ -13,8 +13,8 @@ use crate::series::{Labels, Timestamp};
 pub struct Thresholds {
     /// Surprise (`-log10 p`) from which a sample opens an anomaly. Default 4.
     pub opens: f64,
-    /// Surprise from which a sample still belongs to it. Default 1.7: what goes on surprises less than what is
-    /// new.
+    /// Surprise from which a sample still belongs to it, as does any whose kind of departure is named. Default 1.7: what
+    /// goes on surprises less than what is new.
     pub closes: f64,
     /// How long scores must stay below `closes` before the anomaly is over. Default 5 minutes.
     pub quiet: Duration,
@@ -23,6 +23,15 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Self {
         Self { opens: 4.0, closes: 1.7, quiet: Duration::from_secs(300) }
+    }
+}
+
+impl Thresholds {
+    /// Whether a sample still belongs to an open anomaly: what is known by now surprises little, yet its kind is named as
+    /// long as it lasts.
+    #[must_use]
+    pub fn belongs(&self, score: &Score) -> bool {
+        score.surprise >= self.closes || score.kind.is_some()
     }
 }
 
@@ -57,7 +66,7 @@ impl Watch {
     /// Scores a sample and says what it changed. NaN means a gap.
     pub fn feed(&mut self, at: Timestamp, value: f64, thresholds: &Thresholds) -> (Score, Option<Change>) {
         let score = self.detector.observe(at, value);
-        let belongs = score.surprise >= thresholds.closes;
+        let belongs = thresholds.belongs(&score);
         self.suspect_since = if belongs { self.suspect_since.or(Some(at)) } else { None };
         let change = match &mut self.open {
             Some(open) if belongs => {
@@ -78,6 +87,12 @@ impl Watch {
     #[must_use]
     pub fn anomaly(&self) -> Option<&Anomaly> {
         self.open.as_ref()
+    }
+
+    /// How much of the series is known.
+    #[must_use]
+    pub fn maturity(&self) -> Maturity {
+        self.detector.maturity()
     }
 
     /// The series under watch.
@@ -140,6 +155,21 @@ mod tests {
         assert!(last.last_seen >= Timestamp::from_secs((start + 19) * 60), "{last:?}");
         assert!(last.observed > 120.0 && (last.expected - 100.0).abs() < 5.0, "{last:?}");
         assert!(changes.iter().filter(|change| matches!(change, Change::Opened(_))).count() == 1);
+    }
+
+    #[test]
+    fn a_shift_stays_flagged_until_it_is_accepted_as_the_new_normal() {
+        let (mut watch, start, mut noise) = calm();
+        let mut open = Vec::new();
+        for minute in start..start + 5000 {
+            let shift = if minute < start + 4400 { 0.0 } else { 50.0 };
+            let at = Timestamp::from_secs(minute * 60);
+            watch.feed(at, 100.0 + shift + noise.gaussian(), &Thresholds::default());
+            open.push(watch.anomaly().is_some());
+        }
+        // the new normal is accepted after 300 samples, and its quiet is awaited
+        assert!(open[4402..4700].iter().all(|open| *open), "it is told as long as it is not accepted");
+        assert!(!open[4720..].iter().any(|open| *open), "what is accepted is normal");
     }
 
     #[test]

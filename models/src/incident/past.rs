@@ -105,7 +105,8 @@ fn jaccard(a: &BTreeSet<String>, b: &BTreeSet<String>) -> f64 {
 mod tests {
     use super::*;
     use crate::cause::{Cause, Ranking};
-    use crate::incident::{Said, Severity, Status, Word};
+    use crate::incident::{Said, Severity, Status, Word, leniency};
+    use crate::series::Labels;
 
     fn incident(id: &str, onset: i64, services: &[&str], suspect: &str, confidence: f64) -> Incident {
         let cause = Cause {
@@ -135,6 +136,35 @@ mod tests {
             split_from: None,
             returns: 0,
         }
+    }
+
+    #[test]
+    fn a_false_alarm_raises_the_bar_of_its_series_until_it_is_taken_back() {
+        let anomaly = |name: &str| crate::detect::Anomaly {
+            series: Labels::metric(name),
+            onset: Timestamp::from_secs(0),
+            last_seen: Timestamp::from_secs(0),
+            surprise: 5.0,
+            kind: None,
+            observed: 1.0,
+            expected: 0.0,
+        };
+        let word = |id: &str, said| Word {
+            id: id.to_owned(),
+            at: Timestamp::from_secs(9),
+            by: "kim".to_owned(),
+            incident: "inc".to_owned(),
+            said,
+            note: String::new(),
+        };
+        let anomalies = vec![anomaly("latency"), anomaly("latency"), anomaly("errors")];
+        let told = Incident { anomalies, ..incident("inc", 0, &["web"], "web", 0.5) };
+        let mut people = People { words: vec![word("1", Said::FalseAlarm)], ..People::default() };
+        let (errors, latency) = (Labels::metric("errors"), Labels::metric("latency"));
+        assert_eq!(leniency(&people, [&told]), [(errors.clone(), 0.5), (latency, 0.5)].into());
+        assert_eq!(leniency(&people, std::iter::repeat_n(&told, 9))[&errors], 2.0, "there is a limit");
+        people.words.push(word("2", Said::TakenBack { word: "1".to_owned() }));
+        assert!(leniency(&people, [&told]).is_empty());
     }
 
     #[test]

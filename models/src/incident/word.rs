@@ -1,8 +1,11 @@
 //! What people say of incidents, and what stands of it. Nothing said is ever erased: who takes a word back says another.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::series::Timestamp;
+use super::Incident;
+use crate::series::{Labels, Timestamp};
 
 /// One thing that somebody said of an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +128,29 @@ impl Standing {
             _ => None,
         }
     }
+}
+
+/// Decades that one false alarm raises the bar of each series it was raised by, and the most that many do.
+const LENIENCE: f64 = 0.5;
+const MOST_LENIENCE: f64 = 2.0;
+
+/// Decades by which the bar of each series is raised, since people said that alarms it raised were false: half a decade
+/// for each incident judged so, at most two. A word that was taken back counts no more.
+#[must_use]
+pub fn leniency<'a>(people: &People, incidents: impl IntoIterator<Item = &'a Incident>) -> BTreeMap<Labels, f64> {
+    let mut lenient = BTreeMap::new();
+    let judged: BTreeSet<&str> = people.words.iter().map(|word| word.incident.as_str()).collect();
+    for incident in incidents.into_iter().filter(|incident| judged.contains(incident.id.as_str())) {
+        if people.standing(&incident.id).false_alarm().is_none() {
+            continue;
+        }
+        let series: BTreeSet<&Labels> = incident.anomalies.iter().map(|anomaly| &anomaly.series).collect();
+        for labels in series {
+            let bar = lenient.entry(labels.clone()).or_insert(0.0);
+            *bar = f64::min(*bar + LENIENCE, MOST_LENIENCE);
+        }
+    }
+    lenient
 }
 
 impl People {
