@@ -19,7 +19,7 @@ pub use spending::Spending;
 pub use startup::StartupTimes;
 pub use trial::Trial;
 
-use crate::config::ScaleConfig;
+use crate::config::{Mode, ScaleConfig};
 
 /// What has been learnt of one workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,8 @@ impl Lesson {
                 _ => None,
             };
             self.score.observe(now, demand, forecast, scale);
-            if let Some(capacity) = scale.capacity_per_replica {
+            // While others run the replicas, what comes of it says nothing of us.
+            if let Some(capacity) = scale.capacity_per_replica.filter(|_| scale.mode == Mode::Act) {
                 let serving = ready.or(seen).or(standing.asked);
                 self.trial.observe(now, demand.value / capacity.value(), serving, standing.reactive, scale.startup);
             }
