@@ -1,5 +1,6 @@
 //! Carrying decisions out.
 
+pub mod command;
 pub mod keda;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
@@ -90,6 +91,30 @@ pub enum ActError {
         /// Why.
         why: String,
     },
+    /// The program could not be started.
+    #[error(
+        "could not run {program}, which carries out decisions for {workload}; check that it is there and may be run"
+    )]
+    NotRun {
+        /// Whose decision.
+        workload: String,
+        /// Which program.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The program did not succeed.
+    #[error("{program}, which carries out decisions for {workload}, ended with {code}")]
+    Unsuccessful {
+        /// Whose decision.
+        workload: String,
+        /// Which program.
+        program: String,
+        /// Its exit code; -1 for a signal.
+        code: i32,
+        /// Whether it asks for another attempt.
+        again: bool,
+    },
     /// There is no cluster to ask.
     #[error("no cluster is known in which {workload} could be scaled; this build has no feature kubernetes")]
     NoCluster {
@@ -169,7 +194,9 @@ impl ActError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::Unsuccessful { again, .. } => *again,
             Self::Unreachable { .. }
+            | Self::NotRun { .. }
             | Self::Key { .. }
             | Self::Missing { .. }
             | Self::NotPermitted { .. }

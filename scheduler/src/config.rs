@@ -394,12 +394,25 @@ impl Default for IncidentGate {
 pub enum ActuatorConfig {
     /// Posts each decision as signed JSON.
     Webhook(WebhookConfig),
+    /// Runs a program for each decision.
+    Command(CommandConfig),
     /// Sets the replicas of an object of Kubernetes: see `kubernetes`.
     Kubernetes(KubernetesConfig),
     /// KEDA asks for them: see `grpc`.
     Keda(Asked),
     /// A Horizontal Pod Autoscaler asks for them through the metrics API of Kubernetes: see `external_metrics`.
     ExternalMetrics(Asked),
+}
+
+/// A program that carries decisions out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandConfig {
+    /// Which one; without a path it is looked for where programs are. It has ten seconds.
+    pub program: PathBuf,
+    /// What it is started with. Default nothing.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 /// Nothing to say: whoever asks knows what for.

@@ -111,7 +111,7 @@ impl Actuator for Webhook {
     }
 }
 
-fn body(decision: &Decision, effect: Effect) -> Option<String> {
+pub(super) fn body(decision: &Decision, effect: Effect) -> Option<String> {
     let body = Body {
         id: &decision.id,
         workload: &decision.workload,

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::cluster::Cluster;
+use crate::actuate::command::Program;
 use crate::actuate::shadow::Shadow;
 use crate::actuate::webhook::Webhook;
 use crate::actuate::{ActError, Actuator, Applied, Backoff, Effect};
@@ -145,6 +146,7 @@ fn actuator(workload: &Workload, client: &reqwest::Client, allowed: &[IpNet], cl
         Some(ActuatorConfig::Webhook(config)) => {
             Arc::new(Webhook::new(config.clone(), client.clone(), allowed.to_vec()))
         }
+        Some(ActuatorConfig::Command(config)) => Arc::new(Program::new(config.clone())),
         Some(ActuatorConfig::Kubernetes(config)) => cluster.actuator(config),
         Some(ActuatorConfig::Keda(_) | ActuatorConfig::ExternalMetrics(_)) | None => Arc::new(Shadow),
     }
