@@ -400,8 +400,6 @@ pub enum ActuatorConfig {
     Kubernetes(KubernetesConfig),
     /// KEDA asks for them: see `grpc`.
     Keda(Asked),
-    /// A Horizontal Pod Autoscaler asks for them through the metrics API of Kubernetes: see `external_metrics`.
-    ExternalMetrics(Asked),
 }
 
 /// A program that carries decisions out.

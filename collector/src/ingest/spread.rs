@@ -88,8 +88,9 @@ mod tests {
                 hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
                 sketch.add(hash ^ (hash >> 31));
             }
-            let error = (sketch.estimate() as f64 - count as f64).abs() / count as f64;
-            prop_assert!(error < 0.5, "{count} was taken for {}", sketch.estimate());
+            // five standard errors, and the few that share a register by chance
+            let error = (sketch.estimate() as f64 - count as f64).abs();
+            prop_assert!(error <= 0.5 * count as f64 + 2.0, "{count} was taken for {}", sketch.estimate());
         }
     }
 

@@ -24,7 +24,7 @@ struct Offer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoOffer {
     /// Nobody of that name is scaled by those who ask.
-    #[error("there is no workload {name:?} with an actuator that is asked (keda or external_metrics)")]
+    #[error("there is no workload {name:?} with an actuator that is asked (keda)")]
     Unknown {
         /// What was asked for.
         name: String,
@@ -99,5 +99,5 @@ impl Offers {
 }
 
 fn is_asked(workload: &Workload) -> bool {
-    matches!(workload.scale.actuator, Some(ActuatorConfig::Keda(_) | ActuatorConfig::ExternalMetrics(_)))
+    matches!(workload.scale.actuator, Some(ActuatorConfig::Keda(_)))
 }
