@@ -169,7 +169,7 @@ mod tests {
         let mut noise = Noise::new(5);
         assert_eq!(stream.follow(&window(0, quiet(&mut noise, 600)), &thresholds).anomalies, []);
         let mut values = quiet(&mut noise, 60);
-        values[3] = 150.0;
+        values[3] = 400.0;
         let followed = stream.follow(&window(600, values), &thresholds);
         assert_eq!(stream.anomaly(), None);
         assert_eq!(followed.anomalies.len(), 1);
