@@ -170,9 +170,9 @@ impl Points<'_> {
         };
         let labels = self.labels(&point.attributes);
         let bounds = point.explicit_bounds.iter().map(|bound| bound_text(*bound)).chain(["+Inf".to_owned()]);
-        let mut below = 0;
+        let mut below = 0u64;
         for (bound, count) in bounds.zip(&point.bucket_counts) {
-            below += count;
+            below = below.saturating_add(*count);
             self.push(&format!("{name}_bucket"), &labels, &[("le", &bound)], below as f64, moment);
         }
         if point.bucket_counts.is_empty() {

@@ -419,7 +419,7 @@ fn piece_at(bytes: &[u8], at: usize) -> Option<(usize, Piece<'_>)> {
     }
     let mut reader = Reader::new(&bytes[at..]);
     let payload = reader.frame()?;
-    let piece = match payload[0] {
+    let piece = match *payload.first()? {
         LABEL_PAGE => Piece::Labels(parse_labels(payload)?),
         CHUNK => Piece::Chunk(parse_chunk(payload)?),
         _ => parse_directory(payload).map(|_| Piece::Directory)?,
