@@ -21,22 +21,14 @@ pub struct PauseArgs {
     #[arg(long, value_enum)]
     direction: Option<Way>,
     #[command(flatten)]
-    lasts: Lasts,
-    #[command(flatten)]
-    speaker: Speaker,
-    #[command(flatten)]
-    server: Server,
+    order: Order,
 }
 
 /// Options of `bellwether freeze`.
 #[derive(Debug, clap::Args)]
 pub struct FreezeArgs {
     #[command(flatten)]
-    lasts: Lasts,
-    #[command(flatten)]
-    speaker: Speaker,
-    #[command(flatten)]
-    server: Server,
+    order: Order,
 }
 
 /// Options of `bellwether resume`.
@@ -51,11 +43,16 @@ pub struct ResumeArgs {
     server: Server,
 }
 
+/// For how long something is stopped, who says so, and to whom.
 #[derive(Debug, clap::Args)]
-struct Lasts {
+struct Order {
     /// How long, e.g. 2h; until it is resumed by default.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasts: Option<Duration>,
+    #[command(flatten)]
+    speaker: Speaker,
+    #[command(flatten)]
+    server: Server,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -70,7 +67,7 @@ enum Way {
 /// When the server cannot be reached or does not scale that workload.
 pub fn pause(args: &PauseArgs) -> anyhow::Result<ExitCode> {
     let direction = args.direction.map(|way| format!("{way:?}").to_lowercase());
-    stop(&args.server, json!({ "workload": args.workload, "direction": direction }), &args.lasts, &args.speaker)
+    stop(&args.order, json!({ "workload": args.workload, "direction": direction }))
 }
 
 /// Runs `bellwether freeze`.
@@ -78,7 +75,7 @@ pub fn pause(args: &PauseArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When the server cannot be reached.
 pub fn freeze(args: &FreezeArgs) -> anyhow::Result<ExitCode> {
-    stop(&args.server, json!({}), &args.lasts, &args.speaker)
+    stop(&args.order, json!({}))
 }
 
 /// Runs `bellwether resume`.
@@ -90,11 +87,11 @@ pub fn resume(args: &ResumeArgs) -> anyhow::Result<ExitCode> {
     show(&args.server.post("/api/v1/scaling/resume", &body)?)
 }
 
-fn stop(server: &Server, mut body: Value, lasts: &Lasts, speaker: &Speaker) -> anyhow::Result<ExitCode> {
-    body["by"] = json!(speaker.by());
-    body["note"] = json!(speaker.note());
-    body["for"] = json!(lasts.lasts.map(duration::format));
-    show(&server.post("/api/v1/scaling/pause", &body)?)
+fn stop(order: &Order, mut body: Value) -> anyhow::Result<ExitCode> {
+    body["by"] = json!(order.speaker.by());
+    body["note"] = json!(order.speaker.note());
+    body["for"] = json!(order.lasts.map(duration::format));
+    show(&order.server.post("/api/v1/scaling/pause", &body)?)
 }
 
 /// What is stopped now.
