@@ -32,6 +32,7 @@ mod joined;
 pub(super) mod journal;
 mod labels;
 mod merger;
+mod paged;
 mod recover;
 mod sealer;
 mod state;

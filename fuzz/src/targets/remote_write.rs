@@ -14,10 +14,9 @@ use super::door::{Door, Kept};
 pub fn v1(bytes: &[u8]) {
     let reference = v1::WriteRequest::decode(bytes).ok();
     let sent = |message: &v1::WriteRequest| {
-        let of = |series: &v1::TimeSeries| {
-            Some((labels_of_v1(series)?, series.samples.clone(), !series.histograms.is_empty()))
-        };
-        Sent::of(message.timeseries.iter().filter_map(of))
+        let of =
+            |series: &v1::TimeSeries| (labels_of_v1(series), series.samples.clone(), !series.histograms.is_empty());
+        Sent::of(message.timeseries.iter().map(of))
     };
     same_as_prost(bytes, reference, V1_CONTENT_TYPE, sent);
 }
@@ -27,9 +26,9 @@ pub fn v2(bytes: &[u8]) {
     let reference = v2::Request::decode(bytes).ok();
     let sent = |message: &v2::Request| {
         let of = |series: &v2::TimeSeries| {
-            Some((labels_of_v2(series, &message.symbols)?, series.samples.clone(), !series.histograms.is_empty()))
+            (labels_of_v2(series, &message.symbols), series.samples.clone(), !series.histograms.is_empty())
         };
-        Sent::of(message.timeseries.iter().filter_map(of))
+        Sent::of(message.timeseries.iter().map(of))
     };
     same_as_prost(bytes, reference, V2_CONTENT_TYPE, sent);
 }
@@ -65,10 +64,10 @@ fn same_as_prost<M: Message>(bytes: &[u8], reference: Option<M>, content_type: &
         assert!(unreadable, "read where prost reads nothing: {status} {text}");
         return;
     };
-    let Sent { samples: sent, histograms } = sent(&reference);
+    let Sent { samples: sent, histograms, any_histogram } = sent(&reference);
     if unreadable {
         // To prost a native histogram is bytes, to us a message with faults of its own.
-        assert!(text.contains("wire type") || !histograms.is_empty(), "prost reads it: {text}");
+        assert!(text.contains("wire type") || any_histogram, "prost reads it: {text}");
         return;
     }
     let bucket = |sample: &Kept| histograms.iter().any(|name| is_part_of(name, &sample.0));
@@ -87,12 +86,16 @@ struct Sent {
     samples: BTreeSet<Kept>,
     /// Names of the series with native histograms, whose buckets are kept as series of their own.
     histograms: BTreeSet<String>,
+    /// Whether any series has native histograms, be its labels good or bad.
+    any_histogram: bool,
 }
 
 impl Sent {
-    fn of(series: impl Iterator<Item = (Labels, Vec<v1::Sample>, bool)>) -> Self {
-        let mut sent = Self { samples: BTreeSet::new(), histograms: BTreeSet::new() };
+    fn of(series: impl Iterator<Item = (Option<Labels>, Vec<v1::Sample>, bool)>) -> Self {
+        let mut sent = Self { samples: BTreeSet::new(), histograms: BTreeSet::new(), any_histogram: false };
         for (labels, values, histogram) in series {
+            sent.any_histogram |= histogram;
+            let Some(labels) = labels else { continue };
             if histogram {
                 sent.histograms.insert(labels.metric_name().to_owned());
             }

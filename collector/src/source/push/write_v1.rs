@@ -1,7 +1,7 @@
 //! Remote write 1.x: from the bytes of a `prometheus.WriteRequest` to a batch. Pure.
 //!
-//! Field numbers: WriteRequest{1 timeseries, 3 metadata}, MetricMetadata{1 type, 2 metric_family_name, 4 help, 5 unit}, TimeSeries{1 labels, 2 samples, 3 exemplars, 4 histograms},
-//! Label{1 name, 2 value}, Sample{1 value, 2 timestamp in ms}.
+//! Field numbers: WriteRequest{1 timeseries, 3 metadata}, MetricMetadata{1 type, 2 metric_family_name, 4 help, 5 unit},
+//! TimeSeries{1 labels, 2 samples, 3 exemplars, 4 histograms}, Label{1 name, 2 value}, Sample{1 value, 2 timestamp in ms}.
 
 use bellwether_models::series::{Labels, Sample, Timestamp};
 

@@ -46,8 +46,9 @@ fn decode_series(message: &[u8], symbols: &[&[u8]], decoded: &mut Decoded) -> Re
             (3, Value::Bytes(histogram)) => histograms.push(native::decode(histogram)?),
             (4, Value::Bytes(_)) => decoded.exemplars_passed_over += 1,
             (5, Value::Bytes(message)) => metadata = Some(decode_metadata(message, symbols)?),
-            (field @ 1..=5, _) => return Err(WireError::FieldType { field }),
-            _ => {} // time of creation
+            (6, Value::Varint(_)) => {} // time of creation
+            (field @ 1..=6, _) => return Err(WireError::FieldType { field }),
+            _ => {}
         }
     }
     let pairs = resolve(&references, symbols);

@@ -9,13 +9,14 @@ use super::arena::{Arena, Chain};
 use super::chunk::Point;
 use super::joined::Joined;
 use super::labels::SeriesId;
+use super::paged::Paged;
 use super::wire::{Reader, put_zigzag};
 
 /// Unsealed samples of all series, together with the journal segments that hold the same samples.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    /// For each series number one more than its place in `series`; 0 for none.
-    places: Vec<u32>,
+    /// For each series number one more than its place in `series`.
+    places: Paged<u32>,
     series: Vec<HeadSeries>,
     /// Samples that came at or before the newest of their series, ascending.
     late: HashMap<SeriesId, Vec<Point>>,
@@ -30,15 +31,11 @@ impl Head {
     /// Adds a sample. In order of time it costs a byte or a few; a sample at the time of an earlier one replaces it.
     pub(super) fn push(&mut self, id: SeriesId, point: Point) {
         self.samples += 1;
-        if self.places.len() <= id as usize {
-            self.places.resize(id as usize + 1, 0);
-        }
-        let place = &mut self.places[id as usize];
-        if *place == 0 {
+        let Some(place) = self.places.get(id) else {
             self.series.push(HeadSeries::new(point));
-            *place = self.series.len() as u32;
+            self.places.set(id, self.series.len() as u32);
             return;
-        }
+        };
         let series = &mut self.series[*place as usize - 1];
         if point.0 > series.last.0 {
             series.push(point, &mut self.arena, &mut self.scratch);
@@ -58,8 +55,7 @@ impl Head {
     }
 
     fn find(&self, id: SeriesId) -> Option<&HeadSeries> {
-        let place = self.places.get(id as usize)?.checked_sub(1)?;
-        self.series.get(place as usize)
+        self.series.get(*self.places.get(id)? as usize - 1)
     }
 
     /// Samples of a series in ascending order of time.
@@ -88,7 +84,7 @@ impl Head {
 
     /// Series with samples, in order of number.
     pub(super) fn ids(&self) -> impl Iterator<Item = SeriesId> {
-        (0u32..).zip(&self.places).filter(|(_, place)| **place != 0).map(|(id, _)| id)
+        self.places.iter().map(|(id, _)| id)
     }
 
     /// Number of series with samples.

@@ -7,6 +7,7 @@ use bellwether_models::series::Labels;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use roaring::RoaringBitmap;
 
+use super::paged::Paged;
 use crate::store::Matcher;
 
 /// The number of a series; never used twice while anything on disk may still speak of it.
@@ -15,14 +16,22 @@ pub(super) type SeriesId = u32;
 /// The labels of a series as symbols of names and values.
 type Pairs = Box<[(u32, u32)]>;
 
+/// What is known of a series; no pairs for a number that is not in use.
+#[derive(Debug, Default, PartialEq)]
+struct Known {
+    /// Hash of the labels, so that the table can grow without them.
+    hash: u64,
+    pairs: Option<Pairs>,
+}
+
 /// Every series known, found by its labels or by matchers.
 #[derive(Debug, Default)]
 pub(super) struct LabelIndex {
     hasher: DefaultHashBuilder,
     symbols: Symbols,
-    series: Vec<Option<Pairs>>,
-    /// Hash of the labels of each series, so that the table can grow without them.
-    hashes: Vec<u64>,
+    series: Paged<Known>,
+    /// Above every number seen so far; after the last number of all it starts again from the first that is free.
+    next: SeriesId,
     by_labels: HashTable<SeriesId>,
     postings: HashMap<u32, HashMap<u32, RoaringBitmap>>,
     all: RoaringBitmap,
@@ -37,7 +46,10 @@ impl LabelIndex {
     /// The number of a series, given to it now if it is new.
     pub(super) fn find_or_add(&mut self, labels: &Labels) -> SeriesId {
         self.find(labels).unwrap_or_else(|| {
-            let id = self.series.len() as SeriesId;
+            while self.is_known(self.next) {
+                self.next = self.next.wrapping_add(1);
+            }
+            let id = self.next;
             self.set(id, labels);
             id
         })
@@ -45,21 +57,17 @@ impl LabelIndex {
 
     /// Gives a series the number it has on disk. `false` when the number belongs to another series.
     pub(super) fn define(&mut self, id: SeriesId, labels: &Labels) -> bool {
-        match self.series.get(id as usize) {
-            Some(Some(_)) => self.equals(id, labels),
-            _ => {
-                self.reserve(id);
-                self.set(id, labels);
-                true
-            }
+        if self.is_known(id) {
+            return self.equals(id, labels);
         }
+        self.set(id, labels);
+        true
     }
 
     /// Makes sure that a number is not given to a new series.
     pub(super) fn reserve(&mut self, id: SeriesId) {
-        if self.series.len() <= id as usize {
-            self.series.resize_with(id as usize + 1, || None);
-            self.hashes.resize(id as usize + 1, 0);
+        if id >= self.next {
+            self.next = id.wrapping_add(1);
         }
     }
 
@@ -70,12 +78,12 @@ impl LabelIndex {
 
     /// Whether a number stands for a series.
     pub(super) fn is_known(&self, id: SeriesId) -> bool {
-        self.series.get(id as usize).is_some_and(Option::is_some)
+        self.series.get(id).is_some()
     }
 
     /// The labels of a series; none for a number that is not in use.
     pub(super) fn labels(&self, id: SeriesId) -> Option<Labels> {
-        let pairs = self.series.get(id as usize)?.as_deref()?;
+        let pairs = self.series.get(id)?.pairs.as_deref()?;
         Some(Labels::new(pairs.iter().map(|(name, value)| (self.symbols.text(*name), self.symbols.text(*value)))))
     }
 
@@ -104,7 +112,7 @@ impl LabelIndex {
             entry.remove();
         }
         self.all.remove(id);
-        for (name, value) in self.series[id as usize].take().unwrap_or_default() {
+        for (name, value) in self.series.set(id, Known::default()).pairs.unwrap_or_default() {
             self.unpost(name, value, id);
             self.symbols.release(name, &self.hasher);
             self.symbols.release(value, &self.hasher);
@@ -133,12 +141,11 @@ impl LabelIndex {
             self.postings.entry(pair.0).or_default().entry(pair.1).or_default().insert(id);
             pairs.push(pair);
         }
-        self.series[id as usize] = Some(pairs.into());
         self.all.insert(id);
         let hash = self.hash(labels);
-        self.hashes[id as usize] = hash;
-        let hashes = &self.hashes;
-        self.by_labels.insert_unique(hash, id, |other| hashes[*other as usize]);
+        self.series.set(id, Known { hash, pairs: Some(pairs.into()) });
+        let series = &self.series;
+        self.by_labels.insert_unique(hash, id, |other| series.get(*other).map_or(0, |known| known.hash));
     }
 
     fn unpost(&mut self, name: u32, value: u32, id: SeriesId) {
@@ -159,7 +166,7 @@ impl LabelIndex {
     }
 
     fn equals(&self, id: SeriesId, labels: &Labels) -> bool {
-        let pairs = self.series.get(id as usize).and_then(Option::as_deref).unwrap_or_default();
+        let pairs = self.series.get(id).and_then(|known| known.pairs.as_deref()).unwrap_or_default();
         let mut texts = self.symbols.texts(Some(pairs));
         labels.iter().all(|pair| texts.next() == Some(pair)) && texts.next().is_none()
     }
@@ -241,6 +248,16 @@ mod tests {
         assert_eq!(select(&[Matcher::regex("job", ".*").unwrap()]), [0, 1, 2, 3]);
         assert_eq!(select(&[Matcher::regex("job", ".+").unwrap()]), [0, 1, 2]);
         assert_eq!(select(&[Matcher::equal("absent", "x")]), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn numbers_far_apart_cost_little_and_after_the_last_comes_the_first_that_is_free() {
+        let mut index = LabelIndex::default();
+        assert!(index.define(u32::MAX - 1, &series("a", "1")));
+        assert!(index.define(0, &series("a", "2")));
+        assert!(!index.define(0, &series("a", "3")));
+        let fresh: Vec<u32> = (4..7).map(|i| index.find_or_add(&series("a", &i.to_string()))).collect();
+        assert_eq!(fresh, [u32::MAX, 1, 2]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::chunk::Point;
 use super::head::Head;
 use super::joined::Joined;
 use super::labels::{LabelIndex, SeriesId};
+use super::paged::Paged;
 use crate::store::{Matcher, SeriesSamples, StoreError, StoreStats, TimeRange};
 
 /// How many series are copied out of memory before the lock is let go for a moment.
@@ -23,7 +24,7 @@ const SERIES_PER_LOCK: usize = 256;
 pub(super) struct State {
     pub(super) index: LabelIndex,
     /// Newest sample of each series by number; only as far as it was needed since the start.
-    pub(super) newest: Vec<Newest>,
+    pub(super) newest: Paged<Newest>,
     /// Samples that gather.
     pub(super) head: Head,
     /// Samples being sealed.
@@ -112,14 +113,6 @@ impl State {
         self.frozen.iter().for_each(|frozen| ids.extend(frozen.ids()));
         self.blocks.iter().for_each(|block| ids |= &block.ids);
         ids
-    }
-
-    /// Remembers the newest sample of a series.
-    pub(super) fn set_newest(&mut self, id: SeriesId, newest: Newest) {
-        if self.newest.len() <= id as usize {
-            self.newest.resize(id as usize + 1, Newest::UNKNOWN);
-        }
-        self.newest[id as usize] = newest;
     }
 
     /// The newest sample of a series as far as memory and blocks tell.

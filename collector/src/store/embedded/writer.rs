@@ -214,13 +214,15 @@ impl Writer {
 
     fn apply(&self, judged: &Judged) {
         let mut state = self.shared.write();
-        judged.looked_up.iter().for_each(|(id, newest)| state.set_newest(*id, *newest));
+        for (id, newest) in &judged.looked_up {
+            state.newest.set(*id, *newest);
+        }
         for entry in &judged.accepted {
             let point: Point = (entry.at, entry.bits);
             state.head.push(entry.id, point);
-            let newest = state.newest.get(entry.id as usize).and_then(|newest| newest.point());
+            let newest = state.newest.get(entry.id).and_then(|newest| newest.point());
             if newest.is_none_or(|newest| newest.0 <= entry.at) {
-                state.set_newest(entry.id, Newest::at(point));
+                state.newest.set(entry.id, Newest::at(point));
             }
         }
     }
@@ -290,7 +292,7 @@ impl Writer {
         orphans -= state.present();
         for id in orphans {
             state.index.remove(id);
-            state.set_newest(id, Newest::UNKNOWN);
+            state.newest.set(id, Newest::UNKNOWN);
         }
         drop(state);
         let paths = dropped.iter().map(|block| block.path.clone()).chain(unreadable.into_iter().map(Into::into));
@@ -337,7 +339,7 @@ enum Verdict {
 impl History {
     fn of(state: &State, staged: &[Staged], window: i64) -> Result<Self, Failure> {
         let id = staged[0].entry.id;
-        let known = state.newest.get(id as usize).copied().unwrap_or_default();
+        let known = state.newest.get(id).copied().unwrap_or_default();
         let looked_up =
             (known == Newest::UNKNOWN).then(|| state.look_up_newest(id)).transpose().map_err(Failure::Read)?;
         let newest = looked_up.unwrap_or(known).point();
