@@ -3,57 +3,28 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use bellwether::api::{self, Faces, Loaded};
-use bellwether::config::Config;
-use bellwether::pipeline::Pipeline;
-use bellwether_collector::ingest::Clock;
 use bellwether_models::series::Timestamp;
 use serde_json::{Value, json};
-use support::http::{client, serve};
+use support::served::Served;
 use support::shop::{batch, symptom};
-use tokio::sync::watch;
 
 /// The shop's incident, with the HTTP faces of the system around it.
 struct Shop {
-    pipeline: Pipeline,
-    time: Arc<AtomicI64>,
+    served: Served,
     course: Vec<(Timestamp, f64)>,
     next: usize,
-    url: String,
-    client: reqwest::Client,
 }
+
+const SHOP: &str = "workloads:
+  - { name: shop, demand: sum(requests), symptoms: ['latency{service=\"shop\"}'], depends_on: [cart] }
+";
 
 impl Shop {
     /// Runs until ten minutes after the fault has begun, eleven hours after the beginning.
-    async fn in_trouble(folder: &Path) -> Self {
-        let text = format!(
-            "store: {{ embedded: {{ path: {:?} }} }}\nworkloads:\n  - {{ name: shop, demand: sum(requests), symptoms: ['latency{{service=\"shop\"}}'], depends_on: [cart] }}\n",
-            folder.join("data"),
-        );
-        let config = Config::parse("test.yaml".as_ref(), &text).expect("a good configuration");
-        let time = Arc::new(AtomicI64::new(0));
-        let told = time.clone();
-        let clock: Clock = Arc::new(move || Timestamp::from_millis(told.load(Ordering::Relaxed)));
-        let pipeline = Pipeline::open(&config, clock.clone()).await.expect("a pipeline");
-        let faces = Faces {
-            engine: pipeline.engine.clone(),
-            snapshots: pipeline.snapshots(),
-            scheduler: pipeline.scheduler(),
-            config: watch::channel(Arc::new(config.clone())).1,
-            loaded: watch::channel(Loaded { at: Timestamp::from_secs(0), successful: true }).1,
-            targets: Arc::new(Default::default),
-            ready: watch::channel(true).1,
-            reloads: None,
-            clock,
-            banner: None,
-        };
-        let url = serve(api::router(&pipeline, faces, &config).expect("routes")).await;
+    async fn in_trouble() -> Self {
         let course = symptom(Timestamp::from_secs(1_700_000_000), 12 * 60);
-        let mut shop = Self { pipeline, time, course, next: 0, url, client: client() };
+        let mut shop = Self { served: Served::begin(course[0].0, SHOP).await, course, next: 0 };
         shop.pass(11 * 60 - 30, false).await;
         shop.pass(40, true).await;
         shop
@@ -62,48 +33,31 @@ impl Shop {
     /// Lets so many minutes pass.
     async fn pass(&mut self, minutes: usize, look: bool) {
         for (at, latency) in &self.course[self.next..self.next + minutes] {
-            self.time.store(at.as_millis(), Ordering::Relaxed);
-            self.pipeline.ingest.append("test", batch(*at, *latency)).await.expect("the store takes it");
+            self.served.world.observe(*at, batch(*at, *latency)).await;
             if look {
-                self.pipeline.tick(*at).await;
+                self.served.world.tick().await;
             }
         }
         self.next += minutes;
     }
 
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        answer.json().await.expect("json")
-    }
-
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let answer = self.client.post(format!("{}{path}", self.url)).json(&body).send().await.expect("an answer");
-        (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
-    }
-
     async fn incident(&self) -> String {
         self.get("/api/v1/incidents").await[0]["id"].as_str().expect("an incident").to_owned()
     }
+}
 
-    /// Our own command against this server.
-    fn command(&self, arguments: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_bellwether"))
-            .args(arguments)
-            .env("BELLWETHER_URL", &self.url)
-            .env("USER", "kim")
-            .output()
-            .expect("the command runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
+impl std::ops::Deref for Shop {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.served
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incident_people_named_the_cause_of_becomes_a_case_that_is_ranked_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut shop = Shop::in_trouble(folder.path()).await;
+    let mut shop = Shop::in_trouble().await;
     let id = shop.incident().await;
     assert!(shop.command(&["incidents"]).contains(&id));
     assert!(shop.command(&["ack", &id, "--note", "on it"]).contains("kim looks after it: on it"));
@@ -132,8 +86,7 @@ async fn an_incident_people_named_the_cause_of_becomes_a_case_that_is_ranked_aga
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_makes_no_sense_is_refused_and_maintenance_is_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let shop = Shop::in_trouble(folder.path()).await;
+    let shop = Shop::in_trouble().await;
     let id = shop.incident().await;
     let kim = json!({ "by": "kim" });
     assert_eq!(shop.post("/api/v1/incidents/nowhere/ack", kim.clone()).await.0, 404);

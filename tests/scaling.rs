@@ -2,87 +2,47 @@
 
 mod support;
 
-use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
-use bellwether::api::{self, Faces, Loaded};
-use bellwether::config::Config;
-use bellwether::pipeline::Pipeline;
-use bellwether_collector::ingest::Clock;
 use bellwether_collector::store::SeriesSamples;
 use bellwether_models::series::{Labels, Sample, Timestamp};
 use bellwether_scheduler::plan::Decision;
 use serde_json::{Value, json};
-use support::http::{client, serve};
-use tokio::sync::watch;
+use support::served::Served;
 
-/// A shop with a demand of 60, in a system on a simulated clock with its HTTP faces.
-struct Shop {
-    pipeline: Pipeline,
-    time: Arc<AtomicI64>,
-    url: String,
-    client: reqwest::Client,
-    _folder: tempfile::TempDir,
-}
+/// A shop with a demand of 60.
+struct Shop(Served);
+
+const SHOP: &str = "workloads:
+  - { name: shop, demand: sum(requests), scale: { max: 40, capacity_per_replica: 10 } }
+  - { name: plain, demand: sum(requests) }
+";
 
 impl Shop {
     async fn open() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let text = format!(
-            "store: {{ embedded: {{ path: {:?} }} }}\nworkloads:\n  - {{ name: shop, demand: sum(requests), scale: {{ max: 40, capacity_per_replica: 10 }} }}\n  - {{ name: plain, demand: sum(requests) }}\n",
-            folder.path().join("data"),
-        );
-        let config = Config::parse("test.yaml".as_ref(), &text).expect("a good configuration");
-        let time = Arc::new(AtomicI64::new(0));
-        let told = time.clone();
-        let clock: Clock = Arc::new(move || Timestamp::from_millis(told.load(Ordering::Relaxed)));
-        let pipeline = Pipeline::open(&config, clock.clone()).await.expect("a pipeline");
-        let faces = Faces {
-            engine: pipeline.engine.clone(),
-            snapshots: pipeline.snapshots(),
-            scheduler: pipeline.scheduler(),
-            config: watch::channel(Arc::new(config.clone())).1,
-            loaded: watch::channel(Loaded { at: Timestamp::from_secs(0), successful: true }).1,
-            targets: Arc::new(Default::default),
-            ready: watch::channel(true).1,
-            reloads: None,
-            clock,
-            banner: None,
-        };
-        let url = serve(api::router(&pipeline, faces, &config).expect("routes")).await;
-        let mut shop = Self { pipeline, time, url, client: client(), _folder: folder };
+        let mut shop = Self(Served::begin(minute(0), SHOP).await);
         shop.look(0, 60.0).await;
         shop
     }
 
-    /// At `minute` the demand is `demand`, and a round is made.
-    async fn look(&mut self, minute: i64, demand: f64) -> Decision {
-        let at = Timestamp::from_secs(1_700_000_040 + 60 * minute);
-        self.time.store(at.as_millis(), Ordering::Relaxed);
+    /// At minute `at` the demand is `demand`, and a round is made.
+    async fn look(&mut self, at: i64, demand: f64) -> Decision {
+        let at = minute(at);
         let sample = SeriesSamples { labels: Labels::metric("requests"), samples: vec![Sample { at, value: demand }] };
-        self.pipeline.ingest.append("test", vec![sample]).await.expect("the store takes it");
-        let (_, view) = self.pipeline.tick(at).await;
+        self.0.world.observe(at, vec![sample]).await;
+        let (_, view) = self.0.world.tick().await;
         view.plan.of("shop").expect("a decision").clone()
     }
+}
 
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let answer = self.client.post(format!("{}{path}", self.url)).json(&body).send().await.expect("an answer");
-        (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
-    }
+impl std::ops::Deref for Shop {
+    type Target = Served;
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
-        command.args(arguments).env("BELLWETHER_URL", &self.url).env("USER", "kim").output().expect("the command runs")
+    fn deref(&self) -> &Served {
+        &self.0
     }
+}
 
-    /// Our own command against this server, which must succeed.
-    fn command(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
-    }
+fn minute(number: i64) -> Timestamp {
+    Timestamp::from_secs(1_700_000_040 + 60 * number)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +96,6 @@ async fn what_if_answers_on_the_facts_of_now_and_changes_nothing() {
     }
     let told = shop.command(&["what-if", "shop", "--set", "target_utilisation=0.4", "--demand", "1.0"]);
     assert!(told.contains("now:") && told.contains("15 replicas"), "{told}");
-    let answer = shop.client.get(format!("{}/api/v1/workloads/shop/learnt", shop.url)).send().await.expect("an answer");
-    let learnt: Value = answer.json().await.expect("json");
+    let learnt = shop.get("/api/v1/workloads/shop/learnt").await;
     assert_eq!((&learnt["forecast_believed"], &learnt["startup_seconds"]), (&json!(true), &Value::Null), "{learnt}");
 }

@@ -8,6 +8,7 @@ pub mod node;
 pub mod peer;
 pub mod python;
 pub mod remote_write;
+pub mod served;
 pub mod shop;
 pub mod system;
 pub mod tangle;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bellwether::config::Config;
 use bellwether::pipeline::Pipeline;
+use bellwether_collector::ingest::Clock;
 use bellwether_collector::query::Value;
 use bellwether_collector::store::{Batch, SeriesSamples};
 use bellwether_models::outlook::Snapshot;
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 /// A running system that knows no other time than the one it is told.
 pub struct World {
     now: Arc<AtomicI64>,
-    pipeline: Pipeline,
+    pub pipeline: Pipeline,
     _folder: TempDir,
 }
 
@@ -26,11 +27,14 @@ impl World {
     pub async fn begin(now: Timestamp, mut config: Config) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         config.store.embedded.path = folder.path().join("data");
-        let time = Arc::new(AtomicI64::new(now.as_millis()));
-        let told = time.clone();
-        let clock = Arc::new(move || Timestamp::from_millis(told.load(Ordering::Relaxed)));
-        let pipeline = Pipeline::open(&config, clock).await.expect("a pipeline");
-        Self { now: time, pipeline, _folder: folder }
+        let now = Arc::new(AtomicI64::new(now.as_millis()));
+        let pipeline = Pipeline::open(&config, clock(&now)).await.expect("a pipeline");
+        Self { now, pipeline, _folder: folder }
+    }
+
+    /// The clock that tells the time of this world.
+    pub fn clock(&self) -> Clock {
+        clock(&self.now)
     }
 
     /// What was observed until `now` comes in.
@@ -63,6 +67,11 @@ impl World {
             other => panic!("{query} gives {other:?}"),
         }
     }
+}
+
+fn clock(now: &Arc<AtomicI64>) -> Clock {
+    let now = now.clone();
+    Arc::new(move || Timestamp::from_millis(now.load(Ordering::Relaxed)))
 }
 
 /// A recorded table as series: every column under the labels that `name` gives it; gaps are left out.
