@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bellwether::config::Config;
 use bellwether::pipeline::Pipeline;
-use bellwether_collector::query::Evaluator;
+use bellwether_collector::query::{Engine, EngineConfig, Evaluator};
 use bellwether_collector::store::laws::{self, Promises, Values};
 use bellwether_collector::store::prometheus::{self, PrometheusConfig};
 use bellwether_collector::store::{Appended, Batch, Matcher, SeriesSamples, Store, StoreError, StoreStats, TimeRange};
@@ -169,6 +169,22 @@ async fn while_the_server_is_away_samples_wait_on_disk_over_a_restart_and_none_i
         let expected: Vec<Value> =
             (begin..=begin + 20).map(|at| serde_json::json!([at, (at * 100 + i).to_string()])).collect();
         assert_eq!(series["values"].as_array().expect("values"), &expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_warns_of_reaches_the_one_who_asked() {
+    require_peer!(Program::Prometheus);
+    // A Prometheus whose long-term storage is away answers with what it has itself, and says so.
+    let away = "remote_read: [{ url: 'http://127.0.0.1:1/read', read_recent: true }]\n";
+    let store = prometheus_on(Peer::prometheus(away), None).await;
+    let engine = Engine::new(Arc::new(store), EngineConfig::default());
+    let url = http::serve(bellwether_collector::query::http::router(engine)).await;
+    for path in ["query?query=up", "query_range?query=up&start=1&end=2&step=1", "labels", "series?match[]=up"] {
+        let answer = http::client().get(format!("{url}/api/v1/{path}")).send().await.expect("an answer");
+        let answer: Value = answer.json().await.expect("json");
+        let warning = answer["warnings"][0].as_str().unwrap_or_default();
+        assert!(warning.contains("127.0.0.1:1"), "{path}: {answer}");
     }
 }
 

@@ -16,6 +16,7 @@ pub mod matcher;
 pub mod memory;
 pub mod prometheus;
 pub mod remote;
+pub mod warnings;
 
 pub use matcher::{BadMatcher, MatchOp, Matcher};
 

@@ -38,6 +38,9 @@ pub struct Args {
 #[derive(Debug, Deserialize)]
 struct Answer {
     data: Data,
+    /// What is to be known of the answer, such as that a part of it is missing.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +76,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let answer: Answer = args.server.get(path, &query)?;
+    for warning in &answer.warnings {
+        super::output::complain(&format_args!("warning: {warning}"))?;
+    }
     args.output.print(&["series", "timestamp", "value"], &rows(&answer.data)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use super::plan::{is_label_name, parse, series_matchers};
 use super::{Engine, QueryError};
 use crate::ingest::{Ingest, wall_clock};
 use crate::metadata::Described;
-use crate::store::{Matcher, TimeRange};
+use crate::store::{Matcher, TimeRange, warnings};
 
 mod params;
 mod reply;
@@ -65,11 +65,20 @@ fn answers(asked: Asked) -> Router {
         .with_state(asked)
 }
 
+/// An answer with what was said beside it.
+async fn heard(answer: impl Future<Output = Result<Reply, Failure>>) -> Result<Reply, Failure> {
+    let (reply, warnings) = warnings::heard(answer).await;
+    reply.map(|reply| reply.with_warnings(&warnings))
+}
+
 async fn query(State(asked): State<Asked>, params: Params) -> Result<Reply, Failure> {
     let at = params.time("time")?.unwrap_or_else(|| asked.now());
     let within = params.duration("timeout")?.unwrap_or(asked.engine.config().timeout);
-    let value = asked.engine.instant_within(params.text("query"), at, within).await.map_err(about_query)?;
-    Ok(reply::value(&value, at))
+    heard(async {
+        let value = asked.engine.instant_within(params.text("query"), at, within).await.map_err(about_query)?;
+        Ok(reply::value(&value, at))
+    })
+    .await
 }
 
 async fn query_range(State(asked): State<Asked>, params: Params) -> Result<Reply, Failure> {
@@ -80,8 +89,11 @@ async fn query_range(State(asked): State<Asked>, params: Params) -> Result<Reply
     let step = params.step()?;
     let engine = &asked.engine;
     let within = params.duration("timeout")?.unwrap_or(engine.config().timeout);
-    let matrix = engine.range_within(params.text("query"), start, end, step, within).await.map_err(about_query)?;
-    Ok(reply::matrix(&matrix))
+    heard(async {
+        let matrix = engine.range_within(params.text("query"), start, end, step, within).await.map_err(about_query)?;
+        Ok(reply::matrix(&matrix))
+    })
+    .await
 }
 
 async fn series(State(asked): State<Asked>, params: Params) -> Result<Reply, Failure> {
@@ -89,37 +101,45 @@ async fn series(State(asked): State<Asked>, params: Params) -> Result<Reply, Fai
     if selectors.is_empty() {
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
-    let mut found = find(&asked.engine, &selectors, params.range()?).await?;
-    let cut = truncate(&mut found, limit);
-    Ok(reply::series(&found).with_warnings(cut))
+    let range = params.range()?;
+    heard(async {
+        let mut found = find(&asked.engine, &selectors, range).await?;
+        truncate(&mut found, limit);
+        Ok(reply::series(&found))
+    })
+    .await
 }
 
 async fn labels(State(asked): State<Asked>, params: Params) -> Result<Reply, Failure> {
-    let limit = params.limit()?;
-    let found = find(&asked.engine, &params.selectors()?, params.range()?).await?;
-    Ok(texts(found.iter().flat_map(|labels| labels.iter().map(|(name, _)| name)).collect(), limit))
+    texts(&asked, &params, |labels| labels.iter().map(|(name, _)| name).collect()).await
 }
 
 async fn label_values(State(asked): State<Asked>, Path(name): Path<String>, params: Params) -> Result<Reply, Failure> {
     if !is_label_name(&name) {
         return Err(Failure::bad_data(&format!("invalid label name: {name:?}")));
     }
-    let limit = params.limit()?;
-    let found = find(&asked.engine, &params.selectors()?, params.range()?).await?;
-    Ok(texts(found.iter().filter_map(|labels| labels.get(&name)).collect(), limit))
+    texts(&asked, &params, |labels| labels.get(&name).into_iter().collect()).await
 }
 
-fn texts(texts: BTreeSet<&str>, limit: Option<usize>) -> Reply {
-    let mut texts: Vec<&str> = texts.into_iter().collect();
-    let cut = truncate(&mut texts, limit);
-    reply::texts(texts).with_warnings(cut)
+/// What `texts_of` finds in the series that are asked for, in order, each once.
+async fn texts(asked: &Asked, params: &Params, texts_of: impl Fn(&Labels) -> Vec<&str>) -> Result<Reply, Failure> {
+    let (limit, selectors, range) = (params.limit()?, params.selectors()?, params.range()?);
+    heard(async {
+        let found = find(&asked.engine, &selectors, range).await?;
+        let texts: BTreeSet<&str> = found.iter().flat_map(texts_of).collect();
+        let mut texts: Vec<&str> = texts.into_iter().collect();
+        truncate(&mut texts, limit);
+        Ok(reply::texts(texts))
+    })
+    .await
 }
 
 /// Cuts a list to `limit`, and says so.
-fn truncate<T>(list: &mut Vec<T>, limit: Option<usize>) -> Option<&'static str> {
-    let limit = limit.filter(|limit| list.len() > *limit)?;
-    list.truncate(limit);
-    Some("results truncated due to limit")
+fn truncate<T>(list: &mut Vec<T>, limit: Option<usize>) {
+    if let Some(limit) = limit.filter(|limit| list.len() > *limit) {
+        list.truncate(limit);
+        warnings::say("results truncated due to limit");
+    }
 }
 
 /// What senders said of their metrics; `limit` bounds the metrics, `limit_per_metric` what is told of each.

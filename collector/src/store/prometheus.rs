@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::remote::link::Link;
 use super::remote::{LinkError, RemoteStore, Server, WriteError, unavailable};
-use super::{Matcher, SampleRefusal, SeriesSamples, Store, StoreError, TimeRange};
+use super::{Matcher, SampleRefusal, SeriesSamples, Store, StoreError, TimeRange, warnings};
 use crate::query::{ErrorKind, Evaluator, Matrix, QueryError, Value};
 use crate::remote_write;
 
@@ -169,6 +169,7 @@ impl Asked {
         for warning in &reply.warnings {
             metrics::counter!("bellwether_store_warnings_total", "store" => "prometheus").increment(1);
             warn!(path, warning, "the store's server warns about an answer");
+            warnings::say(warning);
         }
         reply.data().map_err(AskError::Answered)
     }

@@ -24,13 +24,13 @@ impl Reply {
         Self::data(&serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned()))
     }
 
-    /// With a warning, where there is one.
-    pub fn with_warnings(mut self, warning: Option<&str>) -> Self {
-        if let Some(warning) = warning {
+    /// With warnings, where there are any.
+    pub fn with_warnings(mut self, warnings: &[String]) -> Self {
+        if !warnings.is_empty() {
             self.0.pop();
-            self.0.push_str(r#","warnings":["#);
-            write_text(&mut self.0, warning);
-            self.0.push_str("]}");
+            self.0.push_str(r#","warnings":"#);
+            write_list(&mut self.0, warnings, |out, warning| write_text(out, warning));
+            self.0.push('}');
         }
         self
     }
