@@ -133,6 +133,10 @@ async fn a_backup_of_the_running_server_can_be_started_from() {
     let system = System::start_storing(folder.path(), &settings, &config, &client).await;
     system.until("samples are held", async || held(&client, &system).await > SERIES).await;
     let before = held(&client, &system).await;
+    let upgrade =
+        serde_json::json!({ "by": "kim", "to": 4_102_444_800_000_i64, "services": ["shop"], "note": "upgrade" });
+    let kept = client.post(system.url("/api/v1/maintenance")).json(&upgrade).send().await.expect("an answer");
+    assert!(kept.status().is_success(), "{}", kept.text().await.unwrap_or_default());
 
     let back_up = |to: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
@@ -150,4 +154,6 @@ async fn a_backup_of_the_running_server_can_be_started_from() {
     let again = System::start(second.path(), "host: { enabled: false }\ncadence: 1s\n", &client).await;
     let restored = held(&client, &again).await;
     assert!((before..=after + SERIES).contains(&restored), "{restored}, not between {before} and {after}");
+    let kept = client.get(again.url("/api/v1/maintenance")).send().await.expect("an answer");
+    assert!(kept.text().await.expect("a text").contains("upgrade"), "the word of people is in the backup");
 }

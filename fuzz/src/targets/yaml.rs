@@ -11,7 +11,8 @@ pub fn config(bytes: &[u8]) {
     let config = match Config::parse(path, text) {
         Ok(config) => config,
         Err(faults) => {
-            let lines = text.split('\n').count() as u64 + 1;
+            let breaks = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+            let lines = text.split(breaks).count() as u64 + 1;
             for fault in faults {
                 assert!(!fault.message.is_empty());
                 assert!(fault.place.is_none_or(|(line, _)| line <= lines), "{fault}");

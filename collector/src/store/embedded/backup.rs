@@ -1,9 +1,11 @@
 //! Backups: a directory with the same files, on which a store can be opened.
 //!
 //! Files of a store never change once they are closed, so a backup gives them a second name where it can, and copies them
-//! where the directory lies on another file system. The format file is written last: a backup that was broken off does
+//! where the directory lies on another file system. What others keep in the folder `state` beside the samples is copied:
+//! such files are appended to, or replaced as a whole. The format file is written last: a backup that was broken off does
 //! not pass for a whole one.
 
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,6 +116,38 @@ impl Picture {
     }
 }
 
+/// The folder beside the samples.
+const STATE: &str = "state";
+
+/// Copies a folder with all that is in it; no folder, no copy.
+fn copy_folder(from: &Path, to: &Path, done: &mut Backup) -> io::Result<()> {
+    let entries = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    fs::create_dir_all(to)?;
+    for entry in entries {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&path, &target, done)?;
+        } else {
+            copy_file(&path, &target, done)?;
+        }
+    }
+    File::open(to)?.sync_all()
+}
+
+/// Copies a file, unless it was replaced by another name meanwhile.
+fn copy_file(from: &Path, to: &Path, done: &mut Backup) -> io::Result<()> {
+    match fs::copy(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        bytes => done.bytes += bytes?,
+    }
+    done.files += 1;
+    File::open(to)?.sync_all()
+}
+
 /// Writes the files of a picture to an empty directory.
 pub(super) fn write(picture: &Picture, disk: &dyn Disk, to: &Path) -> Result<Backup, BackupError> {
     let failed = |path: &Path| {
@@ -133,6 +167,8 @@ pub(super) fn write(picture: &Picture, disk: &dyn Disk, to: &Path) -> Result<Bac
         put(path, held, picture, disk, to, &mut backup).map_err(failed(path))?;
     }
     dirs.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(failed(dir)))?;
+    let beside = picture.root.join(STATE);
+    copy_folder(&beside, &to.join(STATE), &mut backup).map_err(failed(&beside))?;
     for (path, held) in format {
         put(path, held, picture, disk, to, &mut backup).map_err(failed(path))?;
     }

@@ -58,7 +58,11 @@ async fn a_backup_without_the_process_is_the_same_and_a_store_in_use_is_refused(
     assert!(matches!(backup(dir.path(), &to), Err(BackupError::Store(_))));
     let told = contents(&store).await;
     drop(store);
+    let state = dir.path().join("state/deeper");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("words"), "kept by others").unwrap();
     backup(dir.path(), &to).unwrap();
+    assert_eq!(std::fs::read_to_string(to.join("state/deeper/words")).unwrap(), "kept by others");
     assert_eq!(restored(&to).await.0, told);
     assert!(matches!(backup(dir.path(), &to), Err(BackupError::NotEmpty { .. })));
 }
