@@ -12,7 +12,7 @@ use super::door::{Door, Kept};
 
 /// A message of version 1.
 pub fn v1(bytes: &[u8]) {
-    let reference = v1::WriteRequest::decode(bytes).ok();
+    let reference = v1::WriteRequest::decode(bytes).ok().filter(|_| Described::decode(bytes).is_ok());
     let sent = |message: &v1::WriteRequest| {
         let of =
             |series: &v1::TimeSeries| (labels_of_v1(series), series.samples.clone(), !series.histograms.is_empty());
@@ -31,6 +31,25 @@ pub fn v2(bytes: &[u8]) {
         Sent::of(message.timeseries.iter().map(of))
     };
     same_as_prost(bytes, reference, V2_CONTENT_TYPE, sent);
+}
+
+/// What a message of version 1 says of metrics, which the sender's own message leaves out.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Described {
+    #[prost(message, repeated, tag = "3")]
+    metadata: Vec<Metadata>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Metadata {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    metric: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    help: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    unit: Vec<u8>,
 }
 
 /// A body as it comes: what it claims to unpack to is checked before it is believed.

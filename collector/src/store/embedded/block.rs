@@ -405,6 +405,11 @@ pub(super) fn walk(bytes: &[u8]) -> impl Iterator<Item = (usize, Piece<'_>)> {
     })
 }
 
+/// The chunk at an offset that [`walk`] gave.
+pub(super) fn chunk_at(bytes: &[u8], at: usize) -> Option<RawChunk<'_>> {
+    Reader::new(bytes.get(at..)?).frame().and_then(parse_chunk)
+}
+
 fn is_trailer(bytes: &[u8], at: usize) -> bool {
     bytes.len() - at == TRAILER_LEN && bytes.ends_with(TRAILER)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bellwether_models::series::{Labels, Timestamp};
 
-use super::block::{Block, BlockName, BlockWriter, Piece, walk};
+use super::block::{Block, BlockName, BlockWriter, Piece, RawChunk, chunk_at, walk};
 use super::chunk::{self, Point};
 use super::disk::{Disk, RealDisk, read_all};
 use super::joined::Joined;
@@ -110,8 +110,8 @@ fn inspect(path: &Path, repair: bool) -> Result<VerifyReport, OpenError> {
     for (file, name) in &blocks {
         let found = Found::read(file, *name).map_err(|source| failed(file, source))?;
         report.files += 1;
-        report.sealed_samples += found.chunks.values().flatten().map(|run| run.len() as u64).sum::<u64>();
-        report.sealed_bytes += found.len;
+        report.sealed_samples += found.samples;
+        report.sealed_bytes += found.bytes.len() as u64;
         let damages = found.damages(file, *name, partition_ms, &known);
         if repair && !damages.is_empty() {
             found.rewrite(file, *name, &known).map_err(|source| failed(file, source))?;
@@ -150,7 +150,14 @@ type Known = HashMap<SeriesId, Labels>;
 fn known_labels(blocks: &[(PathBuf, BlockName)], segments: &[(u64, PathBuf, u64)]) -> Result<Known, OpenError> {
     let mut known = Known::new();
     for (file, name) in blocks {
-        known.extend(Found::read(file, *name).map_err(|source| failed(file, source))?.labels);
+        let whole = Block::open(&RealDisk, file, *name).and_then(|block| {
+            block.each_label(|id, labels| {
+                known.insert(id, labels);
+            })
+        });
+        if whole.is_err() {
+            known.extend(Found::read(file, *name).map_err(|source| failed(file, source))?.labels);
+        }
     }
     for (_, file, _) in segments {
         let opened = RealDisk.open(file).map_err(|source| failed(file, source))?;
@@ -160,15 +167,19 @@ fn known_labels(blocks: &[(PathBuf, BlockName)], segments: &[(u64, PathBuf, u64)
     Ok(known)
 }
 
-/// What can be read of a block, whether or not its directory is whole.
+/// What can be read of a block, whether or not its directory is whole. Samples stay encoded: a block of a day and many
+/// series is small, its samples are not.
 #[derive(Default)]
 struct Found {
+    bytes: Vec<u8>,
     labels: Known,
-    chunks: BTreeMap<SeriesId, Vec<Vec<Point>>>,
+    /// Where the chunks of each series lie that read back well.
+    chunks: BTreeMap<SeriesId, Vec<usize>>,
+    /// How many samples these hold.
+    samples: u64,
     gaps: Vec<Gap>,
     /// Series by the offsets of their chunks; nothing when the directory is damaged.
     opened: Option<Block>,
-    len: u64,
 }
 
 /// Bytes that are no frame, with the series and the times next to them.
@@ -183,27 +194,47 @@ struct Gap {
 impl Found {
     fn read(file: &Path, name: BlockName) -> io::Result<Self> {
         let bytes = read(file)?;
-        let mut found =
-            Self { opened: Block::open(&RealDisk, file, name).ok(), len: bytes.len() as u64, ..Self::default() };
-        let mut last = None;
+        let mut found = Self { opened: Block::open(&RealDisk, file, name).ok(), ..Self::default() };
+        let (mut last, mut points) = (None, Vec::new());
         for (offset, piece) in walk(&bytes) {
-            match piece {
-                Piece::Labels(labels) => found.labels.extend(labels),
+            let end = match piece {
+                Piece::Directory => continue,
+                Piece::Labels(labels) => {
+                    found.labels.extend(labels);
+                    continue;
+                }
                 Piece::Chunk(chunk) => {
-                    let Some(points) = chunk::decode(chunk.encoded) else { continue };
-                    if let Some(gap) = found.gaps.last_mut().filter(|gap| gap.after.is_none()) {
-                        gap.after = Some((chunk.id, chunk.span.0));
+                    points.clear();
+                    if chunk::decode_into(chunk.encoded, &mut points) {
+                        found.whole(offset, &chunk);
+                        last = Some((chunk.id, chunk.span.1));
+                        continue;
                     }
-                    last = Some((chunk.id, chunk.span.1));
-                    found.chunks.entry(chunk.id).or_default().push(points);
+                    offset + chunk.encoded.len()
                 }
-                Piece::Directory => {}
-                Piece::Broken { end } => {
-                    found.gaps.push(Gap { offset: offset as u64, end: end as u64, before: last, after: None });
-                }
-            }
+                Piece::Broken { end } => end,
+            };
+            found.gaps.push(Gap { offset: offset as u64, end: end as u64, before: last, after: None });
         }
+        found.bytes = bytes;
         Ok(found)
+    }
+
+    fn whole(&mut self, offset: usize, chunk: &RawChunk<'_>) {
+        if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.after.is_none()) {
+            gap.after = Some((chunk.id, chunk.span.0));
+        }
+        self.samples += chunk.count as u64;
+        self.chunks.entry(chunk.id).or_default().push(offset);
+    }
+
+    /// The samples of a series that read back well.
+    fn points(&self, offsets: &[usize]) -> Vec<Point> {
+        let mut all = Joined::default();
+        for chunk in offsets.iter().filter_map(|offset| chunk_at(&self.bytes, *offset)) {
+            all.add(i64::MIN, i64::MAX, |points| chunk::decode_into(chunk.encoded, points));
+        }
+        all.finish()
     }
 
     fn damages(&self, file: &Path, name: BlockName, partition_ms: i64, known: &Known) -> Vec<Damage> {
@@ -213,7 +244,7 @@ impl Found {
         if self.opened.is_none() && !damages.iter().any(|damage| damage.part == part) {
             damages.push(Damage {
                 file: file.to_owned(),
-                offset: self.len,
+                offset: self.bytes.len() as u64,
                 part,
                 series: None,
                 range: None,
@@ -238,7 +269,9 @@ impl Found {
         let in_labels = self.opened.as_ref().map_or(gap.before.is_none(), |block| gap.offset < block.labels_end());
         let (part, outcome) = match () {
             () if gap.offset == 0 => ("the header", REBUILT),
-            () if self.opened.is_none() && gap.end == self.len => ("the end of the file", LOST_TO_THE_END),
+            () if self.opened.is_none() && gap.end == self.bytes.len() as u64 => {
+                ("the end of the file", LOST_TO_THE_END)
+            }
             () if in_labels => {
                 ("a page of labels", "lost unless another file names the series; repair keeps what is named")
             }
@@ -265,16 +298,14 @@ impl Found {
     fn rewrite(&self, file: &Path, name: BlockName, known: &Known) -> io::Result<()> {
         set_aside(file)?;
         let dir = file.parent().unwrap_or(Path::new("."));
-        let named: Vec<_> = self.chunks.iter().filter_map(|(id, runs)| Some((*id, known.get(id)?, runs))).collect();
+        let named: Vec<_> = self.chunks.iter().filter_map(|(id, at)| Some((*id, known.get(id)?, at))).collect();
         if named.is_empty() {
             return RealDisk.remove(file).and_then(|()| RealDisk.sync_dir(dir));
         }
         let labels = named.iter().map(|(id, labels, _)| (*id, (*labels).clone()));
         let mut writer = BlockWriter::start(&RealDisk, dir, name, labels)?;
-        for (id, _, runs) in named {
-            let mut all = Joined::default();
-            runs.iter().for_each(|run| all.add_all(run));
-            writer.series(id, &all.finish(), POINTS_PER_CHUNK, LEVEL)?;
+        for (id, _, offsets) in named {
+            writer.series(id, &self.points(offsets), POINTS_PER_CHUNK, LEVEL)?;
         }
         writer.finish().map(drop)
     }
