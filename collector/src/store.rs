@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_models::series::{Labels, Sample, Timestamp};
+use bellwether_models::series::{Labels, Sample, Step, Timestamp};
 
 use crate::query::Evaluator;
 
@@ -77,6 +77,29 @@ pub struct TimeRange {
     pub from: Timestamp,
     /// Last instant.
     pub to: Timestamp,
+}
+
+/// The instants at which someone looks at series: the first, and then one every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instants {
+    /// The first instant.
+    pub first: Timestamp,
+    /// From one to the next.
+    pub step: Step,
+}
+
+impl Instants {
+    /// The instant at or after `at`.
+    #[must_use]
+    pub fn at_or_after(self, at: Timestamp) -> Timestamp {
+        let (first, step) = (self.first.as_millis(), self.step.as_millis());
+        if at <= self.first {
+            return self.first;
+        }
+        let beyond = at.as_millis().saturating_sub(first).rem_euclid(step);
+        let left = if beyond == 0 { 0 } else { step - beyond };
+        Timestamp::from_millis(at.as_millis().saturating_add(left))
+    }
 }
 
 /// What a store holds on this machine; of one whose samples lie on a server, what waits to be sent there.
@@ -161,6 +184,19 @@ pub trait Store: Send + Sync + 'static {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<SeriesSamples>, StoreError>;
+
+    /// As [`Store::select`], for one who looks at nothing of a series but its last sample at or before each of `instants`.
+    /// A store may leave out any other sample.
+    async fn select_last(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        instants: Instants,
+        limit: usize,
+    ) -> Result<Vec<SeriesSamples>, StoreError> {
+        let _ = instants;
+        self.select(matchers, range, limit).await
+    }
 
     /// Series that match and have samples in `range` (to the accuracy of the store's partitions), in order.
     async fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, StoreError>;

@@ -15,9 +15,12 @@ pub(super) async fn fetch(
     budget: &mut Budget,
 ) -> Result<Vec<Vec<SeriesSamples>>, QueryError> {
     let limit = budget.limit();
-    let reads = selectors.iter().map(|selector| {
+    let reads = selectors.iter().map(async |selector| {
         let range = TimeRange { from: Timestamp::from_millis(selector.from), to: Timestamp::from_millis(selector.to) };
-        store.select(&selector.matchers, range, limit)
+        match selector.instants {
+            Some(instants) => store.select_last(&selector.matchers, range, instants, limit).await,
+            None => store.select(&selector.matchers, range, limit).await,
+        }
     });
     let data = try_join_all(reads).await.map_err(|error| match error {
         StoreError::TooLarge { .. } => QueryError::TooManySamples { limit },

@@ -9,7 +9,7 @@ use super::eval::calendar::DatePart;
 use super::eval::math::MathWith;
 use super::eval::over_time::OverTime;
 use super::grid::When;
-use crate::store::Matcher;
+use crate::store::{Instants, Matcher};
 
 mod build;
 mod functions;
@@ -29,6 +29,8 @@ pub(super) struct Selector {
     pub matchers: Vec<Matcher>,
     pub from: i64,
     pub to: i64,
+    /// Where the plan reads nothing but the last sample at or before each of these.
+    pub instants: Option<Instants>,
 }
 
 /// What a whole query evaluates to.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use self::disk::{Disk, Lock, RealDisk};
 use self::state::State;
 use self::writer::{Command, Writer};
-use super::{Appended, Backup, Batch, Matcher, SeriesSamples, Store, StoreError, StoreStats, TimeRange};
+use super::{Appended, Backup, Batch, Instants, Matcher, SeriesSamples, Store, StoreError, StoreStats, TimeRange};
 
 mod arena;
 mod backup;
@@ -205,7 +205,18 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> Result<Vec<SeriesSamples>, StoreError> {
         let matchers = matchers.to_vec();
-        self.off_thread(move |shared| shared.select(&matchers, range, limit)).await
+        self.off_thread(move |shared| shared.select(&matchers, range, None, limit)).await
+    }
+
+    async fn select_last(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        instants: Instants,
+        limit: usize,
+    ) -> Result<Vec<SeriesSamples>, StoreError> {
+        let matchers = matchers.to_vec();
+        self.off_thread(move |shared| shared.select(&matchers, range, Some(instants), limit)).await
     }
 
     async fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, StoreError> {

@@ -1,8 +1,8 @@
 //! What every store keeps: one battery for all of them. Each law is given a fresh, empty store and panics when broken.
 
-use bellwether_models::series::{Labels, Sample, Timestamp, stale_marker};
+use bellwether_models::series::{Labels, Sample, Step, Timestamp, stale_marker};
 
-use super::{Batch, Matcher, SampleRefusal, SeriesSamples, Store, StoreError, TimeRange};
+use super::{Batch, Instants, Matcher, SampleRefusal, SeriesSamples, Store, StoreError, TimeRange};
 
 /// What a store promises beyond the laws that bind all of them: where the samples lie on a server, some of it is the
 /// server's own affair.
@@ -60,6 +60,7 @@ pub async fn store_that<S: Store>(promises: Promises, open: impl AsyncFn() -> S)
     every_value_comes_back(&open().await, promises.values).await;
     matchers_choose_series(&open().await).await;
     ranges_are_closed_at_both_ends(&open().await).await;
+    of_one_who_looks_now_and_then_nothing_is_kept_back(&open().await).await;
     a_limit_is_kept(&open().await).await;
     if promises.keeps_house {
         what_is_older_than_the_retention_goes(&open().await).await;
@@ -218,6 +219,20 @@ async fn ranges_are_closed_at_both_ends(store: &impl Store) {
     assert_eq!(held(store, &up, between(11, 19)).await, []);
     assert_eq!(held(store, &up, between(20, 20)).await, bits(&[(20, 2.0)]));
     assert_eq!(held(store, &up, between(30, 10)).await, []);
+}
+
+async fn of_one_who_looks_now_and_then_nothing_is_kept_back(store: &impl Store) {
+    let up = Labels::metric("up");
+    let samples: Vec<(i64, f64)> = (1..40).map(|i| (i * 7, i as f64)).collect();
+    store.append(one(&up, &samples)).await.expect("append");
+    let instants = Instants { first: Timestamp::from_secs(20), step: Step::from_secs(30) };
+    let found = store.select_last(&[], between(8, 250), instants, usize::MAX).await.expect("select");
+    assert_eq!(found.iter().map(|series| &series.labels).collect::<Vec<_>>(), [&up]);
+    for look in (20..300).step_by(30) {
+        let last = found[0].samples.iter().rev().find(|sample| sample.at <= Timestamp::from_secs(look));
+        let expected = (look.min(250) / 7) as f64;
+        assert_eq!(last.map(|sample| sample.value), Some(expected), "at {look}");
+    }
 }
 
 async fn a_limit_is_kept(store: &impl Store) {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use bellwether_models::series::METRIC_NAME;
+use bellwether_models::series::{METRIC_NAME, Step, Timestamp};
 use promql_parser::label::{MatchOp as ParsedOp, Matcher as ParsedMatcher};
 use promql_parser::parser::token::{self, TokenType};
 use promql_parser::parser::{
@@ -17,7 +17,7 @@ use super::{
     Arithmetic, Comparison, Fold, Grouping, Many, Matching, Operator, Plan, Range, Root, Samples, Scalar, Selection,
     Selector, SetOperator, Vector, functions, shape,
 };
-use crate::store::{BadMatcher, Matcher};
+use crate::store::{BadMatcher, Instants, Matcher};
 
 /// Plans `query` for evaluation on `grid`; `end` is what `@ end()` means.
 ///
@@ -139,13 +139,16 @@ impl Builder<'_> {
 
     fn instant_selection(&mut self, parsed: &VectorSelector) -> Result<Selection, QueryError> {
         let when = self.when(parsed.at.as_ref(), parsed.offset.as_ref());
-        let selector = self.selector(parsed, when, millis(self.config.lookback))?;
+        let first = Timestamp::from_millis(when.of(self.grid.first));
+        let step = if when.at.is_some() { i64::MAX } else { self.grid.step };
+        let instants = Step::from_millis(step).ok().map(|step| Instants { first, step });
+        let selector = self.selector(parsed, when, millis(self.config.lookback), instants)?;
         Ok(Selection { selector, when })
     }
 
     fn matrix_selector(&mut self, parsed: &MatrixSelector) -> Planned<Root> {
         let (when, length) = (self.when(parsed.vs.at.as_ref(), parsed.vs.offset.as_ref()), millis(parsed.range));
-        let selector = self.selector(&parsed.vs, when, length)?;
+        let selector = self.selector(&parsed.vs, when, length, None)?;
         Ok((Root::Range(Range { samples: Samples::Selector(selector), when, length }), when.at.is_some()))
     }
 
@@ -175,10 +178,18 @@ impl Builder<'_> {
     }
 
     /// The number of the selector that reads `reach` milliseconds back from each step; equal ones share a number.
-    fn selector(&mut self, parsed: &VectorSelector, when: When, reach: i64) -> Result<usize, QueryError> {
+    fn selector(
+        &mut self,
+        parsed: &VectorSelector,
+        when: When,
+        reach: i64,
+        instants: Option<Instants>,
+    ) -> Result<usize, QueryError> {
         let from = when.of(self.grid.first).saturating_sub(reach);
-        let wanted = Selector { matchers: matchers(parsed)?, from, to: when.of(self.grid.last()) };
+        let wanted = Selector { matchers: matchers(parsed)?, from, to: when.of(self.grid.last()), instants };
         if let Some(known) = self.selectors.iter().position(|known| known.reads_the_same_as(&wanted)) {
+            let shared = &mut self.selectors[known].instants;
+            *shared = shared.filter(|shared| Some(*shared) == instants);
             return Ok(known);
         }
         self.selectors.push(wanted);

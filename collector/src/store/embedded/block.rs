@@ -156,14 +156,14 @@ impl Block {
         self.bounds[0]
     }
 
-    /// Samples of a series with `from <= time <= to`, in ascending order of time.
-    pub(super) fn points(&self, id: SeriesId, from: i64, to: i64, all: &mut Joined) -> Result<(), BlockError> {
+    /// Adds the samples of a series that are wanted.
+    pub(super) fn points(&self, id: SeriesId, all: &mut Joined) -> Result<(), BlockError> {
         let Some(place) = self.place(id) else { return Ok(()) };
         let region = self.region(place)?;
         for (at, chunk) in self.chunks(place, &region) {
             let chunk = chunk.ok_or_else(|| self.damaged(&format!("a chunk of series {id}"), at))?;
-            let touches = chunk.span.0 <= to && chunk.span.1 >= from;
-            if touches && !all.add(from, to, |points| chunk::decode_into(chunk.encoded, points)) {
+            let wanted = all.window().touches(chunk.span);
+            if wanted && !all.add(|points| chunk::decode_into(chunk.encoded, points)) {
                 return Err(self.damaged(&format!("a chunk of series {id}"), at));
             }
         }
@@ -294,7 +294,7 @@ impl<'d> BlockWriter<'d> {
                 if chunk.count >= per_chunk / 2 {
                     tally.add(chunk.count, chunk.span);
                     self.offset += put_frame(&mut self.buffer, chunk.payload) as u64;
-                } else if !short.add(i64::MIN, i64::MAX, |points| chunk::decode_into(chunk.encoded, points)) {
+                } else if !short.add(|points| chunk::decode_into(chunk.encoded, points)) {
                     return Err(damaged());
                 }
             }

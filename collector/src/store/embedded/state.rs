@@ -11,10 +11,10 @@ use super::Shared;
 use super::block::{Block, BlockError};
 use super::chunk::Point;
 use super::head::Head;
-use super::joined::Joined;
+use super::joined::{Joined, Window};
 use super::labels::{LabelIndex, SeriesId};
 use super::paged::Paged;
-use crate::store::{Matcher, SeriesSamples, StoreError, StoreStats, TimeRange};
+use crate::store::{Instants, Matcher, SeriesSamples, StoreError, StoreStats, TimeRange};
 
 /// How many series are copied out of memory before the lock is let go for a moment.
 const SERIES_PER_LOCK: usize = 256;
@@ -74,8 +74,7 @@ struct View {
 
 /// What a selection wants of each series, and how much was found so far by all who look.
 struct Wanted {
-    from: i64,
-    to: i64,
+    window: Window,
     limit: usize,
     samples: AtomicUsize,
 }
@@ -91,12 +90,12 @@ impl Wanted {
 }
 
 impl State {
-    /// Unsealed points of a series in a range, ascending.
-    pub(super) fn unsealed(&self, id: SeriesId, from: i64, to: i64) -> Vec<Point> {
-        let mut all = Joined::default();
+    /// Unsealed points of a series within a window, ascending.
+    fn unsealed(&self, id: SeriesId, window: Window) -> Vec<Point> {
+        let mut all = Joined::within(window);
         for head in self.frozen.as_deref().into_iter().chain([&self.head]) {
-            if head.span(id).is_some_and(|(oldest, newest)| oldest <= to && newest >= from) {
-                all.add(from, to, |points| points.append(&mut head.points(id)));
+            if head.span(id).is_some_and(|span| window.touches(span)) {
+                all.add(|points| points.append(&mut head.points(id)));
             }
         }
         all.finish()
@@ -104,7 +103,8 @@ impl State {
 
     /// Blocks with samples in a range.
     pub(super) fn blocks_in(&self, from: i64, to: i64) -> Vec<Arc<Block>> {
-        self.blocks.iter().filter(|block| block.span.0 <= to && block.span.1 >= from).cloned().collect()
+        let window = Window::between(from, to);
+        self.blocks.iter().filter(|block| window.touches(block.span)).cloned().collect()
     }
 
     /// Series with samples anywhere.
@@ -131,7 +131,8 @@ impl State {
 
     /// All points of a series in a range, ascending.
     pub(super) fn stored(&self, id: SeriesId, from: i64, to: i64) -> Result<Vec<Point>, StoreError> {
-        gather(id, from, to, &self.blocks_in(from, to), self.unsealed(id, from, to))
+        let window = Window::between(from, to);
+        gather(id, window, &self.blocks_in(from, to), self.unsealed(id, window))
     }
 
     fn refuse_unreadable(&self, partition_ms: i64, from: i64, to: i64) -> Result<(), StoreError> {
@@ -148,11 +149,12 @@ impl Shared {
         &self,
         matchers: &[Matcher],
         range: TimeRange,
+        instants: Option<Instants>,
         limit: usize,
     ) -> Result<Vec<SeriesSamples>, StoreError> {
         let (from, to, ids) = self.candidates(matchers, range)?;
         let ids: Vec<SeriesId> = ids.into_iter().collect();
-        let wanted = Wanted { from, to, limit, samples: AtomicUsize::new(0) };
+        let wanted = Wanted { window: Window { from, to, instants }, limit, samples: AtomicUsize::new(0) };
         let mut found = self.read_all(&ids, &wanted)?;
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(found)
@@ -180,9 +182,9 @@ impl Shared {
     fn read_some(&self, ids: &[SeriesId], wanted: &Wanted) -> Result<Vec<SeriesSamples>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(SERIES_PER_LOCK) {
-            let View { series, blocks } = self.view(some, wanted.from, wanted.to);
+            let View { series, blocks } = self.view(some, wanted.window);
             for (id, labels, unsealed) in series {
-                let points = gather(id, wanted.from, wanted.to, &blocks, unsealed)?;
+                let points = gather(id, wanted.window, &blocks, unsealed)?;
                 wanted.count(points.len())?;
                 if !points.is_empty() {
                     found.push(SeriesSamples { labels, samples: points.into_iter().map(sample).collect() });
@@ -197,7 +199,7 @@ impl Shared {
         let state = self.read();
         let mut present = RoaringBitmap::new();
         state.blocks_in(from, to).iter().for_each(|block| present |= &block.ids);
-        let unsealed = |id: &SeriesId| !state.unsealed(*id, from, to).is_empty();
+        let unsealed = |id: &SeriesId| !state.unsealed(*id, Window::between(from, to)).is_empty();
         let mut labels: Vec<Labels> = ids
             .iter()
             .filter(|id| present.contains(*id) || unsealed(id))
@@ -241,23 +243,17 @@ impl Shared {
         Ok((from, to, state.index.select(matchers)))
     }
 
-    fn view(&self, ids: &[SeriesId], from: i64, to: i64) -> View {
+    fn view(&self, ids: &[SeriesId], window: Window) -> View {
         let state = self.read();
-        let known = |id: &SeriesId| Some((*id, state.index.labels(*id)?, state.unsealed(*id, from, to)));
-        View { series: ids.iter().filter_map(known).collect(), blocks: state.blocks_in(from, to) }
+        let known = |id: &SeriesId| Some((*id, state.index.labels(*id)?, state.unsealed(*id, window)));
+        View { series: ids.iter().filter_map(known).collect(), blocks: state.blocks_in(window.from, window.to) }
     }
 }
 
-fn gather(
-    id: SeriesId,
-    from: i64,
-    to: i64,
-    blocks: &[Arc<Block>],
-    unsealed: Vec<Point>,
-) -> Result<Vec<Point>, StoreError> {
-    let mut all = Joined::default();
+fn gather(id: SeriesId, window: Window, blocks: &[Arc<Block>], unsealed: Vec<Point>) -> Result<Vec<Point>, StoreError> {
+    let mut all = Joined::within(window);
     for block in blocks {
-        block.points(id, from, to, &mut all)?;
+        block.points(id, &mut all)?;
     }
     all.add_all(&unsealed);
     Ok(all.finish())

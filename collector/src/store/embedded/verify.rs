@@ -232,7 +232,7 @@ impl Found {
     fn points(&self, offsets: &[usize]) -> Vec<Point> {
         let mut all = Joined::default();
         for chunk in offsets.iter().filter_map(|offset| chunk_at(&self.bytes, *offset)) {
-            all.add(i64::MIN, i64::MAX, |points| chunk::decode_into(chunk.encoded, points));
+            all.add(|points| chunk::decode_into(chunk.encoded, points));
         }
         all.finish()
     }

@@ -78,7 +78,7 @@ impl Sender {
 
     /// Compares with everything the store holds.
     fn check(&self, store: &EmbeddedStore, story: &str) {
-        let found = store.shared.select(&[], ALL, usize::MAX).unwrap_or_else(|error| panic!("{story}: {error}"));
+        let found = store.shared.select(&[], ALL, None, usize::MAX).unwrap_or_else(|error| panic!("{story}: {error}"));
         let mut held = BTreeMap::new();
         for one in &found {
             let series: u64 = one.labels.get("series").unwrap().parse().unwrap();
