@@ -47,7 +47,7 @@ faults: ## Replay every recorded fault of a tree of cases through the whole syst
 test-kubernetes: ## Scale in a real Kubernetes API, built once from Debian's source package (about ten minutes, then seconds)
 	scripts/kube-apiserver.sh build
 	scripts/kube-apiserver.sh start
-	BELLWETHER_KUBERNETES_API=https://127.0.0.1:$${KUBE_PORT:-16443} cargo test --locked --test kubernetes_scale; \
+	BELLWETHER_KUBERNETES_API=https://127.0.0.1:$${KUBE_PORT:-16443} $(TEST) --test kubernetes_scale; \
 	  outcome=$$?; scripts/kube-apiserver.sh stop; exit $$outcome
 .PHONY: test-kubernetes
 

@@ -81,7 +81,11 @@ impl Objects {
             };
         }
         let collection = parts[..parts.len() - 1].to_vec();
-        if !COLLECTIONS.contains(&wild(&collection).as_str()) || !self.by_path.contains_key(path) {
+        if !COLLECTIONS.contains(&wild(&collection).as_str()) {
+            // A kind it does not know has no answer in JSON.
+            return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+        }
+        if !self.by_path.contains_key(path) {
             return failure(404, "NotFound", &format!("{path} not found"));
         }
         let object = self.by_path[path].clone();

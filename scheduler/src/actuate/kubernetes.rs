@@ -61,7 +61,7 @@ impl Kubernetes {
         let resource = ApiResource::from_gvk_with_plural(&kind, "scaledobjects");
         let objects: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.config.namespace, &resource);
         let listed = match objects.list(&ListParams::default()).await {
-            Err(Error::Api(status)) if status.is_not_found() => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(None),
             listed => listed?,
         };
         let owns = |object: &DynamicObject| {
@@ -166,13 +166,18 @@ impl Kubernetes {
     fn failed(&self, workload: &str, error: Error) -> ActError {
         let (workload, object) = (workload.to_owned(), self.config.to_string());
         match &error {
-            Error::Api(status) if status.is_not_found() => ActError::Missing { workload, object },
+            error if is_missing(error) => ActError::Missing { workload, object },
             Error::Api(status) if status.is_forbidden() => {
                 ActError::NotPermitted { workload, object, why: status.message.clone() }
             }
             _ => ActError::Cluster { workload, object, source: Box::new(error) },
         }
     }
+}
+
+/// Of a kind of objects it does not know a server says so in plain text, which has no reason to go by.
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.is_not_found() || status.code == 404)
 }
 
 #[async_trait]
