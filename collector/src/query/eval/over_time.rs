@@ -66,12 +66,12 @@ impl OverTime {
             Self::Average => |span| Some(average(span.samples)),
             Self::Changes => |span| Some(count_pairs(span, |a, b| a != b && !(a.is_nan() && b.is_nan()))),
             Self::Count => |span| Some(span.samples.len() as f64),
-            Self::Delta => |span| extrapolated(span, false),
+            Self::Delta => |span| change(span, false).map(|(change, stretched)| change * stretched),
             Self::Derivative => regression::derivative,
             Self::Deviation => |span| Some(variance(span.samples).sqrt()),
             Self::Greatest => |span| extreme(span, |candidate, best| candidate > best),
             Self::HoltWinters => regression::holt_winters,
-            Self::Increase => |span| extrapolated(span, true),
+            Self::Increase => |span| change(span, true).map(|(change, stretched)| change * stretched),
             Self::InstantDelta => |span| instant_change(span, false),
             Self::InstantRate => |span| instant_change(span, true),
             Self::Last => |span| span.samples.last().map(|sample| sample.value),
@@ -82,7 +82,10 @@ impl OverTime {
                 let mut values: Vec<f64> = span.samples.iter().map(|sample| sample.value).collect();
                 Some(quantile(span.parameter(0), &mut values))
             },
-            Self::Rate => |span| extrapolated(span, true).map(|increase| increase / span.range_seconds()),
+            Self::Rate => |span| {
+                // The order of operations is Prometheus' own, to the last bit.
+                change(span, true).map(|(change, stretched)| change * (stretched / span.range_seconds()))
+            },
             Self::Resets => |span| Some(count_pairs(span, |before, after| after < before)),
             Self::Sum => |span| Some(sum(span.samples)),
             Self::Variance => |span| Some(variance(span.samples)),
@@ -233,12 +236,12 @@ fn instant_change(span: &Span<'_>, rate: bool) -> Option<f64> {
     Some(change / seconds)
 }
 
-/// How much the series changed over the whole range, judged from its samples in it.
+/// How much the series changed between its first and its last sample, and the factor that stretches this to the whole range.
 ///
-/// The change between the first and the last sample is stretched to the ends of the range: fully where a sample lies
+/// The change is stretched to the ends of the range: fully where a sample lies
 /// near an end (within 1.1 times the mean distance of samples), else by half that distance. A counter that falls was
 /// reset, and is not stretched back beyond the point where it would have been zero.
-fn extrapolated(span: &Span<'_>, counter: bool) -> Option<f64> {
+fn change(span: &Span<'_>, counter: bool) -> Option<(f64, f64)> {
     let [first, .., last] = span.samples else { return None };
     let mut change = last.value - first.value;
     if counter {
@@ -253,7 +256,7 @@ fn extrapolated(span: &Span<'_>, counter: bool) -> Option<f64> {
     }
     let between = sampled / (span.samples.len() - 1) as f64;
     let stretch = |gap: f64| if gap < between * 1.1 { gap } else { between / 2.0 };
-    Some(change * ((sampled + stretch(to_start) + stretch(to_end)) / sampled))
+    Some((change, (sampled + stretch(to_start) + stretch(to_end)) / sampled))
 }
 
 fn seconds_between(from: i64, to: i64) -> f64 {
