@@ -70,7 +70,7 @@ impl World {
 
     async fn client(&self, token: &str) -> Client {
         let file = self.folder.path().join(token);
-        std::fs::write(&file, token).expect("a file");
+        std::fs::write(&file, format!("{token}\n")).expect("a file");
         let config = ClusterConfig {
             api_server: Some(self.url.clone()),
             token_file: Some(file),

@@ -1,12 +1,16 @@
 //! A client of a Kubernetes API: the one place that decides where the API is and who we are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, Request};
+use kube::client::{Body, ClientBuilder};
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster,
     NamedContext,
 };
 use kube::{Client, Config};
+use tower::util::MapRequestLayer;
 
 use crate::access::{self, Authorization, BasicAuth, TlsConfig};
 
@@ -48,7 +52,21 @@ pub enum AccessError {
 /// [`AccessError`]; the API itself is not asked anything yet.
 pub async fn client(access: &Access) -> Result<Client, AccessError> {
     let config = config(access).await?;
-    Client::try_from(config).map_err(|error| AccessError::Client(Box::new(error)))
+    let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Client(Box::new(error)))?;
+    let file = access.authorization.as_ref().and_then(|authorization| authorization.credentials_file.clone());
+    let Some(file) = file.filter(|_| access.api_server.is_some()) else { return Ok(builder.build()) };
+    access::secret(None, Some(&file)).await?; // it can be read at least now
+    Ok(builder.with_layer(&MapRequestLayer::new(move |request| with_token(request, &file))).build())
+}
+
+/// With the token that is in the file by now: tokens are replaced while we run, and mostly end with a line feed.
+fn with_token(mut request: Request<Body>, file: &Path) -> Request<Body> {
+    let token = std::fs::read_to_string(file).unwrap_or_default();
+    if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", token.trim())) {
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+    }
+    request
 }
 
 async fn config(access: &Access) -> Result<Config, AccessError> {
@@ -80,9 +98,8 @@ async fn written(server: &str, access: &Access) -> Result<Kubeconfig, AccessErro
         user.password =
             access::secret(password.as_ref(), password_file.as_deref()).await?.map(|it| it.reveal().to_owned().into());
     }
-    if let Some(Authorization { credentials, credentials_file, .. }) = &access.authorization {
+    if let Some(Authorization { credentials, .. }) = &access.authorization {
         user.token = credentials.as_ref().map(|token| token.reveal().to_owned().into());
-        user.token_file = text(credentials_file); // read again as it changes
     }
     let context = Context { cluster: NAME.to_owned(), user: Some(NAME.to_owned()), ..Context::default() };
     Ok(Kubeconfig {
