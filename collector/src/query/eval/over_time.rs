@@ -42,6 +42,8 @@ pub(in super::super) enum OverTime {
 /// The samples of one series that a step sees; never empty.
 pub(super) struct Span<'a> {
     pub samples: &'a [Sample],
+    /// Where they fall, for functions that ask.
+    falls: &'a [Fall],
     /// The closed range they were taken from, in milliseconds.
     pub from: i64,
     pub to: i64,
@@ -49,6 +51,14 @@ pub(super) struct Span<'a> {
     pub at: i64,
     /// The scalar arguments of the function at this step.
     pub parameters: &'a [f64],
+}
+
+/// A sample that is lower than the one before it.
+struct Fall {
+    /// Its place in the series.
+    at: usize,
+    /// The value before it.
+    before: f64,
 }
 
 impl OverTime {
@@ -86,10 +96,15 @@ impl OverTime {
                 // The order of operations is Prometheus' own, to the last bit.
                 change(span, true).map(|(change, stretched)| change * (stretched / span.range_seconds()))
             },
-            Self::Resets => |span| Some(count_pairs(span, |before, after| after < before)),
+            Self::Resets => |span| Some(span.falls.len() as f64),
             Self::Sum => |span| Some(sum(span.samples)),
             Self::Variance => |span| Some(variance(span.samples)),
         }
+    }
+
+    /// Whether it asks where a series falls.
+    fn sees_falls(self) -> bool {
+        matches!(self, Self::Increase | Self::Rate | Self::Resets)
     }
 
     fn check(self, parameters: &[f64]) -> Result<(), QueryError> {
@@ -132,7 +147,8 @@ impl Evaluator<'_> {
             if !source.samples.is_empty() {
                 parameters.iter().try_for_each(|step| function.check(step))?;
             }
-            rows.push(slide(function.function(), &source, range, &parameters, grid));
+            let falls = if function.sees_falls() { falls(&source.samples) } else { Vec::new() };
+            rows.push(slide(function.function(), &source, &falls, range, &parameters, grid));
         }
         let rows = if function.keeps_name() { rows } else { nameless(rows) };
         refuse_twins(rows)
@@ -149,7 +165,7 @@ impl Evaluator<'_> {
         let mut values = vec![1.0; grid.len];
         let none = vec![Vec::new(); grid.len];
         for source in self.range_rows(range, grid)? {
-            let present = slide(|_| Some(1.0), &source, range, &none, grid);
+            let present = slide(|_| Some(1.0), &source, &[], range, &none, grid);
             for (gap, _) in values.iter_mut().zip(present.values).filter(|(_, value)| *value == 1.0) {
                 *gap = absent();
             }
@@ -163,6 +179,7 @@ impl Evaluator<'_> {
 fn slide(
     function: fn(&Span<'_>) -> Option<f64>,
     source: &RangeRow<'_>,
+    falls: &[Fall],
     range: &Range,
     parameters: &[Vec<f64>],
     grid: Grid,
@@ -175,10 +192,18 @@ fn slide(
         first += advance(&samples[first..], |sample| sample.at.as_millis() < from);
         end = end.max(first);
         end += advance(&samples[end..], |sample| sample.at.as_millis() <= to);
-        let span = Span { samples: &samples[first..end], from, to, at, parameters };
+        let falls = &falls[..falls.partition_point(|fall| fall.at < end)];
+        let falls = &falls[falls.partition_point(|fall| fall.at <= first)..];
+        let span = Span { samples: &samples[first..end], falls, from, to, at, parameters };
         if span.samples.is_empty() { absent() } else { function(&span).unwrap_or_else(absent) }
     });
     Row { values: values.collect(), metric: source.metric.clone() }
+}
+
+/// Found once for a series: most counters never fall, and every sample lies in many ranges.
+fn falls(samples: &[Sample]) -> Vec<Fall> {
+    let pairs = samples.windows(2).zip(1..).filter(|(pair, _)| pair[1].value < pair[0].value);
+    pairs.map(|(pair, at)| Fall { at, before: pair[0].value }).collect()
 }
 
 fn sum(samples: &[Sample]) -> f64 {
@@ -245,8 +270,7 @@ fn change(span: &Span<'_>, counter: bool) -> Option<(f64, f64)> {
     let [first, .., last] = span.samples else { return None };
     let mut change = last.value - first.value;
     if counter {
-        let resets = span.samples.windows(2).filter(|pair| pair[1].value < pair[0].value);
-        change = resets.fold(change, |change, pair| change + pair[0].value);
+        change = span.falls.iter().fold(change, |change, fall| change + fall.before);
     }
     let sampled = seconds_between(first.at.as_millis(), last.at.as_millis());
     let mut to_start = seconds_between(span.from, first.at.as_millis());
