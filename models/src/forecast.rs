@@ -10,6 +10,7 @@ mod ets;
 mod extent;
 #[cfg(test)]
 mod hardship;
+mod held;
 mod interval;
 mod linear;
 mod member;

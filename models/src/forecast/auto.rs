@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::clean::{Fence, fill};
 use super::combine::Losses;
 use super::extent::{self, Extents};
+use super::held::Held;
 use super::interval::Errors;
 use super::member::{Kind, Member, Role};
 use super::point::Path;
@@ -124,7 +125,7 @@ impl Forecaster for Combination {
         let fence = Fence::around(&values);
         fence.clip(&mut values);
         let known = values.len() - replayed(values.len(), &periods);
-        let mut live = Live::start(self, history, periods, &values[..known], fence)?;
+        let mut live = Live::start(self, history, periods, values.split_at(known), fence)?;
         live.replay(&values[known..]);
         live.refit(&values);
         live.let_go();
@@ -153,11 +154,11 @@ fn check(history: &Window) -> Result<(), FitError> {
     Ok(())
 }
 
-/// How many of `n` points are replayed: a third, but two cycles of the longest period that fits are left to learn from.
+/// How many of `n` points are replayed: five of twelve, but two cycles of the longest period that fits are left to learn from.
 fn replayed(n: usize, periods: &[usize]) -> usize {
-    let third = (n / 3).min(MOST_REPLAYED);
+    let part = (5 * n / 12).min(MOST_REPLAYED);
     let cycles = periods.iter().rev().map(|p| 2 * p).find(|two| n - n / 8 >= *two).unwrap_or(0);
-    third.min(n - cycles)
+    part.min(n - cycles)
 }
 
 /// A fitted combination that takes in new points cheaply.
@@ -187,16 +188,17 @@ pub struct Live {
     extents: Extents,
     reach: Reach,
     issued: std::collections::VecDeque<Issued>,
+    held: Held,
     scores: Vec<ModelScore>,
 }
 
 impl Live {
-    /// Members fitted on `values`, with no record yet.
+    /// Members fitted on the older values, with no record yet of the newer ones that are to come.
     fn start(
         method: &Combination,
         history: &Window,
         periods: Vec<usize>,
-        values: &[f64],
+        (values, to_come): (&[f64], &[f64]),
         fence: Fence,
     ) -> Result<Self, FitError> {
         let horizon = method.horizon.steps();
@@ -207,7 +209,7 @@ impl Live {
             let reason = "the history holds too few cycles of its seasons for this model".to_owned();
             return Err(FitError::NotApplicable { reason });
         }
-        let probes = probes(horizon);
+        let (probes, held) = (probes(horizon), Held::replay(&members, to_come.len()));
         let mut live = Self {
             horizon,
             next: history.end(),
@@ -221,10 +223,11 @@ impl Live {
             weights: vec![vec![1.0 / members.len() as f64; members.len()]; bands(horizon).len()],
             bands: bands(horizon),
             spread: Spread::new(mean_size(values), periods.first().copied().unwrap_or(1)),
-            errors: Errors::new(horizon, ERRORS_KEPT),
-            extents: Extents::new(&quarters(horizon)),
+            errors: Errors::new(horizon, ERRORS_KEPT, held.every()),
+            extents: Extents::new(&quarters(horizon), held.every()),
             reach: Reach::default(),
             issued: std::collections::VecDeque::new(),
+            held,
             scores: Vec::new(),
             periods,
             roles,
@@ -274,6 +277,7 @@ impl Live {
             }
         }
         self.issued.pop_back();
+        self.held.let_go();
         self.issue();
     }
 
@@ -283,7 +287,7 @@ impl Live {
         if record.is_none() {
             self.learn_reach(value);
         }
-        for (age, issued) in self.issued.iter().rev().enumerate() {
+        for (age, issued) in self.issued.iter().rev().enumerate().filter(|(_, issued)| issued.fresh) {
             let error = (value - issued.combined[age]) / issued.widths[age];
             match record {
                 Some(_) => self.errors.push_unsorted(age, error),
@@ -295,7 +299,7 @@ impl Live {
                 let errors: Vec<f64> =
                     issued.of_probe(probe, self.members.len()).map(|expected| seen - expected).collect();
                 let band = band(&self.bands, age);
-                self.losses[band].add(&errors, MEMORY);
+                self.losses[band].add(&errors, MEMORY, self.held.every());
                 if let Some(record) = record.as_deref_mut() {
                     record.add(probe, &errors, seen - issued.combined[age]);
                 }
@@ -334,12 +338,12 @@ impl Live {
 
     /// Writes down what is expected now, to be compared with what comes.
     fn issue(&mut self) {
-        let paths: Vec<Vec<f64>> = self.members.iter().map(|m| m.path(&self.past, self.horizon)).collect();
+        let (paths, fresh) = self.held.paths(&self.members, &self.past, self.horizon);
         let combined = self.combined(&paths);
         let members = self.probes.iter().flat_map(|p| paths.iter().map(|path| path[*p])).collect();
         let widths = self.widths(&combined);
-        let (low, high) = self.bounds(&combined, &widths);
-        self.issued.push_back(Issued { members, combined, widths, low, high });
+        let (low, high) = if fresh { self.bounds(&combined, &widths) } else { Default::default() };
+        self.issued.push_back(Issued { members, combined, widths, fresh, low, high });
         if self.issued.len() > self.horizon {
             self.issued.pop_front();
         }
@@ -414,10 +418,12 @@ impl Live {
 
     /// Keeps no more of the past than what comes will ask for.
     fn let_go(&mut self) {
+        self.held = Held::live(&self.members, self.horizon);
         let reach = self.members.iter().map(Path::reach).max().unwrap_or(0);
         self.keep = reach.max(self.horizon) + 1;
         let surplus = self.past.len().saturating_sub(self.keep);
         self.past = self.past.split_off(surplus);
+        self.past.reserve_exact(self.keep / 4 + 1);
     }
 }
 

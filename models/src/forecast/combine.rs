@@ -14,13 +14,14 @@ impl Losses {
         Self(vec![0.0; members])
     }
 
-    /// Takes in one error of each member, after earlier losses have been multiplied by `memory`. An error counts by its
-    /// square, divided by the mean size of the errors of all members at that time: so a time that was hard for everyone
+    /// Takes in one error of each member, which speaks for so many points, each of which leaves `memory` of the losses
+    /// before it. An error counts by its square, divided by the mean size of the errors of all members at that time: so a time that was hard for everyone
     /// does not drown the others.
-    pub(crate) fn add(&mut self, errors: &[f64], memory: f64) {
+    pub(crate) fn add(&mut self, errors: &[f64], memory: f64, points: usize) {
+        let (kept, weight) = (memory.powi(points as i32), points as f64);
         let size = errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64;
         for (loss, error) in self.0.iter_mut().zip(errors) {
-            *loss = memory * *loss + if size > 0.0 { error * (error / size) } else { 0.0 };
+            *loss = kept * *loss + if size > 0.0 { weight * error * (error / size) } else { 0.0 };
         }
     }
 
@@ -53,16 +54,16 @@ mod tests {
     #[test]
     fn the_better_member_has_the_greater_weight_and_old_errors_fade() {
         let mut losses = Losses::new(2);
-        losses.add(&[1.0, 2.0], 1.0);
+        losses.add(&[1.0, 2.0], 1.0, 1);
         assert!((losses.weights()[0] - 256.0 / 257.0).abs() < 1e-12);
-        (0..50).for_each(|_| losses.add(&[2.0, 1.0], 0.5));
+        (0..50).for_each(|_| losses.add(&[2.0, 1.0], 0.5, 1));
         assert!(losses.weights()[1] > 0.99);
     }
 
     #[test]
     fn a_faultless_member_takes_all() {
         let mut losses = Losses::new(2);
-        losses.add(&[0.0, 2.0], 1.0);
+        losses.add(&[0.0, 2.0], 1.0, 1);
         assert_eq!(losses.weights(), [1.0, 0.0]);
     }
 }

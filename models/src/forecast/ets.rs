@@ -38,6 +38,15 @@ impl Ets {
         if damped.0 < simple.0 { damped.1 } else { simple.1 }
     }
 
+    /// The same form on `y`, its parameters sought near those at hand.
+    pub(crate) fn refit(&self, y: &[f64]) -> Self {
+        let Parameters { alpha, beta, phi } = self.parameters;
+        let spread = |x: f64| (x / (1.0 - x)).clamp(1e-6, 1e6).ln();
+        let start = [spread((alpha - 0.0001) / 0.9998), spread(beta / alpha), spread((phi - 0.8) / 0.18)];
+        let start = if phi > 0.0 { &start[..] } else { &start[..1] };
+        Self::sought(y, start, (0.3, 10 * start.len()))
+    }
+
     /// Simple exponential smoothing.
     pub(crate) fn simple(y: &[f64]) -> Self {
         Self::fitted(y, false).1
@@ -50,14 +59,20 @@ impl Ets {
 
     /// The AICc of the best parameters of one form, and the model at the end of `y`.
     fn fitted(y: &[f64], trend: bool) -> (f64, Self) {
-        let loss = |x: &[f64]| Self::at_start(y, bounded(x)).run(y).max(f64::MIN_POSITIVE).ln();
         let start: &[f64] = if trend { &[0.0, -2.0, 1.0] } else { &[0.0] };
-        let best = simplex::minimise(start, 1.0, (40 * start.len(), 1e-5), loss);
-        let mut model = Self::at_start(y, bounded(&best));
-        let squares = model.run(y).max(f64::MIN_POSITIVE);
+        let model = Self::sought(y, start, (1.0, 40 * start.len()));
+        let squares = Self::at_start(y, model.parameters).run(y).max(f64::MIN_POSITIVE);
         let (n, k) = (y.len() as f64, if trend { 6.0 } else { 3.0 });
         let penalty = if n > k + 1.0 { 2.0 * k * n / (n - k - 1.0) } else { f64::INFINITY };
         (n * squares.ln() + penalty, model)
+    }
+
+    /// The model at the end of `y` with the parameters of least squared error within so many evaluations of `start`.
+    fn sought(y: &[f64], start: &[f64], (size, evaluations): (f64, usize)) -> Self {
+        let loss = |x: &[f64]| Self::at_start(y, bounded(x)).run(y).max(f64::MIN_POSITIVE).ln();
+        let mut model = Self::at_start(y, bounded(&simplex::minimise(start, size, (evaluations, 1e-5), loss)));
+        model.run(y);
+        model
     }
 
     /// Before the first value: the level is the mean of the first few values, the slope none.

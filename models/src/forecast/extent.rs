@@ -23,8 +23,10 @@ pub(crate) struct Extents {
 }
 
 impl Extents {
-    pub(crate) fn new(ends: &[usize]) -> Self {
-        Self { ends: ends.to_vec(), greatest: Errors::new(ends.len(), KEPT), mean: Errors::new(ends.len(), KEPT) }
+    /// Spans that end at these steps; one of each begins at every `every`th point.
+    pub(crate) fn new(ends: &[usize], every: usize) -> Self {
+        let errors = || Errors::new(ends.len(), KEPT, every);
+        Self { ends: ends.to_vec(), greatest: errors(), mean: errors() }
     }
 
     /// Takes in what came on the span that began with `issued`: `actual` holds one value for each of its steps. Nothing
@@ -76,9 +78,15 @@ mod tests {
 
     #[test]
     fn a_maximum_and_a_mean_have_quantiles_of_their_own() {
-        let issued =
-            Issued { members: vec![], combined: vec![10.0, 10.0], widths: vec![1.0, 1.0], low: vec![], high: vec![] };
-        let mut extents = Extents::new(&[0, 1]);
+        let issued = Issued {
+            members: vec![],
+            combined: vec![10.0, 10.0],
+            widths: vec![1.0, 1.0],
+            fresh: true,
+            low: vec![],
+            high: vec![],
+        };
+        let mut extents = Extents::new(&[0, 1], 1);
         for i in 0..200 {
             let swing = f64::from(i % 5) - 2.0;
             extents.learn(&issued, [10.0 + swing, 10.0 - swing].into_iter(), true);

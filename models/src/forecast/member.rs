@@ -195,6 +195,9 @@ impl Role {
                 let refit = |rest: &[f64]| old.model.refit(newest(rest, ARIMA_VALUES));
                 Some(Member::Arima(adjusted(y, &self.taken_off(periods), refit)))
             }
+            Member::Ets(old) if self.kind == Kind::Ets => {
+                Some(Member::Ets(adjusted(y, periods, |rest| old.model.refit(newest(rest, ETS_VALUES)))))
+            }
             _ => self.fit(y, periods, horizon),
         }
     }
@@ -260,6 +263,10 @@ impl Path for Member {
 
     fn reach(&self) -> usize {
         self.model().reach()
+    }
+
+    fn is_dear(&self) -> bool {
+        self.model().is_dear()
     }
 
     fn observe(&mut self, past: &[f64]) {

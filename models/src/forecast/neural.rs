@@ -55,6 +55,10 @@ impl Path for Lstm {
         self.periods.last().copied().unwrap_or(0) + RECENT + 1
     }
 
+    fn is_dear(&self) -> bool {
+        true
+    }
+
     fn observe(&mut self, past: &[f64]) {
         if let Some(value) = past.last() {
             for course in &mut self.courses {

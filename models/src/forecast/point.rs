@@ -12,6 +12,11 @@ pub(crate) trait Path {
         1
     }
 
+    /// Whether a path costs so much that it should not be asked for at every point.
+    fn is_dear(&self) -> bool {
+        false
+    }
+
     /// Takes in the newest value, which is the last of `past`.
     fn observe(&mut self, past: &[f64]);
 }

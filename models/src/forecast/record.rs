@@ -7,7 +7,7 @@ use crate::accuracy::pinball;
 use crate::outlook::ModelScore;
 
 /// Errors of one model at one step that tell how good it was.
-const ENOUGH: usize = 192;
+const ENOUGH: usize = 96;
 
 /// What was expected at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +18,9 @@ pub(super) struct Issued {
     pub(super) combined: Vec<f64>,
     /// Relative width of the errors, shape `[horizon]`.
     pub(super) widths: Vec<f64>,
-    /// Bounds whose promise is watched, shape `[horizon]`; empty while the history is replayed.
+    /// Whether every member was asked anew; otherwise no member is judged by it.
+    pub(super) fresh: bool,
+    /// Bounds whose promise is watched, shape `[horizon]`; empty while the history is replayed and where not fresh.
     pub(super) low: Vec<f64>,
     pub(super) high: Vec<f64>,
 }

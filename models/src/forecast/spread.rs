@@ -49,20 +49,37 @@ impl Spread {
     pub(crate) fn widths(&self, path: &[f64]) -> Vec<f64> {
         let unrest = tempered(self.recent, self.usual);
         let known = self.seen > self.places.len() && self.places.len() > 1;
-        let usual = self.places.iter().sum::<f64>() / self.places.len() as f64;
-        let at = |(k, value): (usize, &f64)| {
-            let place = if known { tempered(self.around(k), usual) } else { 1.0 };
-            unrest * place * tempered(value.abs(), self.level)
-        };
-        path.iter().enumerate().map(at).collect()
+        let usual = if known { mean(&self.places) } else { 0.0 };
+        let around = if known { self.around(path.len()) } else { vec![0.0; path.len()] };
+        let at = |(value, around): (&f64, f64)| unrest * tempered(around, usual) * tempered(value.abs(), self.level);
+        path.iter().zip(around).map(at).collect()
     }
 
-    /// Mean over the places within a twenty-fourth of a cycle from `ahead` steps on.
-    fn around(&self, ahead: usize) -> f64 {
+    /// For each of so many steps to come the mean over the places within a twenty-fourth of a cycle.
+    fn around(&self, steps: usize) -> Vec<f64> {
         let (n, reach) = (self.places.len(), self.places.len() / 24);
-        let places = (0..=2 * reach).map(|i| self.places[(self.next + ahead + n + i - reach) % n]);
-        places.sum::<f64>() / (2 * reach + 1) as f64
+        let width = 2 * reach + 1;
+        let from = self.next + n - reach;
+        let near: Vec<f64> = self.places.iter().copied().cycle().skip(from % n).take(steps + width - 1).collect();
+        let mut sum: f64 = near[..width - 1].iter().sum();
+        let mut moved = |(new, old): (&f64, &f64)| {
+            sum += new;
+            let mean = sum / width as f64;
+            sum -= old;
+            mean
+        };
+        near[width - 1..].iter().zip(&near).map(&mut moved).collect()
     }
+}
+
+/// Summed in eight lanes, as a cycle may be long and this is asked at every point.
+fn mean(values: &[f64]) -> f64 {
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    for eight in eights {
+        lanes.iter_mut().zip(eight).for_each(|(lane, value)| *lane += value);
+    }
+    lanes.iter().chain(rest).sum::<f64>() / values.len() as f64
 }
 
 fn tempered(value: f64, usual: f64) -> f64 {
