@@ -120,6 +120,9 @@ struct Task {
 
 fn input_tasks(input: &Path, args: &Args) -> anyhow::Result<Vec<Task>> {
     let horizon = args.horizon.context("give --horizon")?;
+    if args.origins == 0 {
+        bail!("--origins must be at least 1: without an origin there is nothing to score");
+    }
     let task = |named: table::NamedSeries| -> anyhow::Result<Task> {
         let window = named.window()?;
         let horizon = horizon.as_horizon(window.step)?;
@@ -327,6 +330,15 @@ mod tests {
         let written = std::fs::read_to_string(one).unwrap();
         assert_eq!(written, std::fs::read_to_string(other).unwrap());
         assert_eq!(written.lines().count(), 1 + 4 * 3);
+    }
+
+    #[test]
+    fn no_origin_and_a_model_that_does_not_exist_are_refused_with_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = Args { origins: 0, ..args(None, Some(series(dir.path(), 150)), Path::new("-")) };
+        assert!(run(&none).unwrap_err().to_string().contains("--origins must be at least 1"));
+        let error = "prophet".parse::<Model>().unwrap_err().to_string();
+        assert!(error.contains("sarima") && error.contains("thorough") && error.contains("without_widths"), "{error}");
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bellwether_models::duration;
 use bellwether_models::forecast::auto::{Combination, Steps};
 use bellwether_models::forecast::calendar::{Calendar, InCalendar};
-use bellwether_models::forecast::{Fitted, Forecast, Forecaster, Horizon, Kind, Quantile};
+use bellwether_models::forecast::{Fitted, Forecast, Forecaster, Horizon, Kind, NoSuchModel, Quantile};
 use bellwether_models::series::{Step, Timestamp, Window};
 use bellwether_predictor::config::CalendarConfig;
 use indicatif::ProgressBar;
@@ -161,9 +161,13 @@ const SIMPLER: [(&str, Steps); 3] = [
     ("without_widths", Steps { widths: false, ..Steps::ALL }),
 ];
 
+/// What there is beside the models, for whoever named something else.
+const CHOICES: &str = "nor is it combination, light, thorough, without_NAME of one of these, without_settling, \
+                       without_weighing or without_widths";
+
 impl std::str::FromStr for Model {
-    type Err = bellwether_models::forecast::NoSuchModel;
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
+    type Err = anyhow::Error;
+    fn from_str(name: &str) -> anyhow::Result<Self> {
         if let Some((name, steps)) = SIMPLER.into_iter().find(|(simpler, _)| *simpler == name) {
             return Ok(Self::Simpler(name, steps));
         }
@@ -174,7 +178,8 @@ impl std::str::FromStr for Model {
             _ => match name.strip_prefix("without_") {
                 Some(member) => member.parse().map(Self::Without),
                 None => name.parse().map(Self::Only),
-            },
+            }
+            .map_err(|error: NoSuchModel| anyhow!("{error}; {CHOICES}")),
         }
     }
 }
