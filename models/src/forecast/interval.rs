@@ -24,9 +24,6 @@ const TAIL_NEEDS: f64 = 60.0;
 /// the mean being known from few errors.
 const REACH_95: f64 = 2.35;
 
-/// Ranks that stand for all of one side.
-const RANKS: usize = 24;
-
 /// Most that a level is moved away from the middle, as a share of its distance.
 const MOST_STRETCH: f64 = 0.02;
 
@@ -96,12 +93,11 @@ impl Newest {
         [older, newer].concat()
     }
 
-    /// Mean distance from `median` of the errors above it, or below, from evenly spaced ranks.
+    /// Mean distance from `median` of the errors above it, or below: each side is half of them.
     fn mean_distance(&self, median: f64, above: bool) -> f64 {
-        let half = self.len() as f64 / 2.0;
-        let rank = |i: usize| (half * (i as f64 + 0.5) / RANKS as f64) as usize;
-        let at = |i: usize| self.at(if above { self.len() - 1 - rank(i) } else { rank(i) });
-        (0..RANKS).map(|i| (at(i) - median).abs()).sum::<f64>() / RANKS as f64
+        let sign = if above { 1.0 } else { -1.0 };
+        let beyond = |error: &f32| (sign * (f64::from(*error) - median)).max(0.0);
+        2.0 * self.errors.iter().map(beyond).sum::<f64>() / self.errors.len() as f64
     }
 
     fn mean_size(&self) -> f64 {
