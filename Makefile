@@ -62,8 +62,11 @@ bench-ingest: ## Ingest and queries beside the real Prometheus and VictoriaMetri
 bench-query: ## Queries beside the real Prometheus and VictoriaMetrics
 	cargo bench --locked -p bellwether-collector --bench query
 
-bench-detect: ## What detection finds and raises on signals of known truth, and its speed: tables (DAYS=60, a minute)
+bench-detect: ## What detection finds and raises on signals of known truth, its speed, and on labelled data: make bench-detect DATA=DIR (DAYS=60, a minute)
 	cargo run --release --locked --example detection -- $(or $(DAYS),60)
+ifdef DATA
+	cargo run --release --locked --example labelled -- $(DATA)
+endif
 
 bench-forecast: ## Score every model, beside statsforecast where installed (MANIFEST=file)
 	benches/forecast/run.sh $(MANIFEST)

@@ -1,6 +1,7 @@
 //! What a detector is, and what an anomaly is.
 
 mod autoregression;
+mod clusters;
 mod departure;
 #[cfg(test)]
 mod laws;

@@ -32,8 +32,8 @@ const CLIP: f32 = 20.0;
 const FLOOR: f32 = 0.02;
 /// Rows before and after a surprising one that are not learnt either.
 const QUARANTINE: u32 = 32;
-/// Surprise up to which the mean of the last rows may carry a single row.
-const CARRY: f64 = 3.0;
+/// Surprise up to which the mean evidence of the last rows may carry a single row.
+const CARRY: f64 = 2.0;
 /// Span, in intervals, of that mean.
 const CARRIED_OVER: f64 = 8.0;
 /// Surprise from which a row is not learnt.
@@ -189,8 +189,9 @@ impl Multivariate {
         let raw = model.tail.surprise(evidence);
         let local = model.standardise(&self.local);
         let contributions = contributions(&y, &local, &residuals);
-        self.carried += (1.0 - (-dt / (CARRIED_OVER * self.pace.interval())).exp()) * (raw - self.carried);
-        (RowScore { surprise: raw.max(self.carried.min(CARRY)), contributions }, evidence)
+        self.carried += (1.0 - (-dt / (CARRIED_OVER * self.pace.interval())).exp()) * (evidence - self.carried);
+        let surprise = raw.max(model.tail.surprise(self.carried).min(CARRY));
+        (RowScore { surprise, contributions }, evidence)
     }
 
     fn learn(&mut self, before: Vec<f32>, row: Vec<f32>, evidence: f64, surprise: f64, dt: f64) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clusters::Clusters;
 use super::departure::Departure;
 use super::pace::Pace;
 use super::params::Params;
@@ -43,16 +44,16 @@ const RARITY: f64 = 0.75;
 /// Decades by which a sample must exceed what was told lately to be news.
 const NEWS: f64 = 0.3;
 /// Surprise at which the continuation of what is known begins, and the share of a sample's own surprise above it.
-const KNOWN: f64 = 1.0;
-const PLATEAU: f64 = 0.15;
+const KNOWN: f64 = 1.3;
+const PLATEAU: f64 = 0.3;
 /// Share of what is carried that fades with each sample: what follows a departure stands out a little.
 const FADES: f64 = 0.1;
 /// Raw surprise from which a kind of departure is named.
 const TELLING: f64 = 3.0;
 /// Spreads from the level that a sample of a shift, a drift or a wider noise lies at least, now and then.
 const LASTS: f64 = 2.0;
-/// Surprise beyond which what goes on is learnt into the tail less and less.
-const UNUSUAL: f64 = 1.5;
+/// Surprise from which samples exceed, where it is counted how many of them come together.
+const EXCEEDS: f64 = 1.0;
 /// Samples before evidence is learnt: until then there is no scale to measure it by.
 const UNSCALED: u32 = 20;
 /// Kinds in the order in which they are weighed: runs, the sample, means over three spans, their size.
@@ -82,6 +83,7 @@ pub struct Univariate {
     scale: f64,
     recent: Recent,
     tail: Tail,
+    clusters: Clusters,
     means: [Departure; 3],
     noise: Departure,
     usual_noise: f64,
@@ -91,8 +93,8 @@ pub struct Univariate {
     seasons: Vec<Profile>,
     abnormal_for: f64,
     /// What was told lately, and what is carried to the samples that follow.
-    told: f64,
-    carried: f64,
+    told: f32,
+    carried: f32,
     /// Surprise of each kind at the last sample, in the order of [`KINDS`].
     weighed: [f32; KINDS.len()],
     rates: Rates,
@@ -172,6 +174,7 @@ impl Univariate {
             scale: 0.0,
             recent: Recent::default(),
             tail: Tail::default(),
+            clusters: Clusters::default(),
             means: Default::default(),
             noise: Departure::default(),
             usual_noise: 1.0,
@@ -271,15 +274,17 @@ impl Univariate {
         let usual = self.level;
         let evidence = self.evidence(x, y, season, expected);
         let (raw, kind) = self.judge(&evidence, x);
-        let surprise = self.temper(self.tail.surprise(evidence.point) - PAID, raw);
-        self.learn_tail(evidence.point, raw, surprise);
+        let point = self.tail.surprise(evidence.point);
+        let surprise = self.temper(point - PAID, raw);
+        self.learn_tail(evidence.point, point);
         self.learn(at, x, y, &experts, expected, self.trust(raw));
         self.accept(raw);
         if self.seen <= self.params.warmup {
             return Score { expected: f64::NAN, ..Score::NONE };
         }
-        self.carried = (self.carried * (1.0 - FADES)).max(raw);
-        let surprise = surprise.max(self.carried.min(KNOWN + 0.01 * self.carried));
+        let carried = (f64::from(self.carried) * (1.0 - FADES)).max(raw);
+        self.carried = carried as f32;
+        let surprise = surprise.max(carried.min(KNOWN + 0.01 * carried));
         // means go on for a while after a departure is over: it is not named any more
         let lasts = matches!(kind, Kind::Spike | Kind::Stuck) || evidence.deviation.abs() >= LASTS;
         let kind = (raw >= TELLING && lasts).then_some(kind);
@@ -354,21 +359,22 @@ impl Univariate {
 
     /// Holds the continuation of a known departure down, so that an onset stands above it.
     fn temper(&mut self, point: f64, raw: f64) -> f64 {
-        let news = raw > self.told + NEWS;
+        let before = f64::from(self.told);
+        let news = raw > before + NEWS;
         let known = raw.min(KNOWN + 0.05 * raw).max(point.min(KNOWN + PLATEAU * point));
         let told = if news { raw } else { known };
-        self.told = (self.told * (1.0 - 0.5 * f64::from(self.rates.memory))).max(told);
+        self.told = (before * (1.0 - 0.5 * f64::from(self.rates.memory))).max(told) as f32;
         told
     }
 
-    /// Each departure is learnt once, at its onset: the tail counts how often there was one, not how long it lasted.
-    fn learn_tail(&mut self, point: f64, raw: f64, told: f64) {
+    /// What comes together is learnt as one observation, extremes and all: a tail without its extremes promises too much.
+    fn learn_tail(&mut self, point: f64, surprise: f64) {
         if self.seen <= UNSCALED {
             return;
         }
-        let once = told >= raw || raw <= UNUSUAL;
-        let weight = if once { 1.0 } else { 10f64.powf(UNUSUAL - raw) };
-        self.tail.learn(point, weight as f32, self.rates.keep_history);
+        let keep = self.rates.keep_history;
+        let weight = self.clusters.observe(surprise > EXCEEDS, keep);
+        self.tail.learn(point, weight, keep);
     }
 
     fn learn(&mut self, at: Timestamp, x: f64, y: f64, experts: &[f64; EXPERTS], expected: f64, trust: f64) {
