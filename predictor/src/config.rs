@@ -121,6 +121,9 @@ pub struct Asked {
     pub name: String,
     /// PromQL.
     pub query: String,
+    /// Whether it is no symptom itself and only bears witness beside symptoms: it opens no incident alone, counts against
+    /// no budget, and its gaps are no news.
+    pub witness: bool,
 }
 
 impl Workload {
@@ -129,7 +132,10 @@ impl Workload {
     pub fn asked(&self, step: Step) -> Vec<Asked> {
         let plain = self.symptoms.iter().map(|symptom| (symptom.clone(), symptom.clone()));
         let shares = self.ratios.iter().map(|ratio| (ratio.name.clone(), ratio.lower_bound(step)));
-        plain.chain(shares).map(|(name, query)| Asked { name, query: self.with_volume(query) }).collect()
+        plain
+            .chain(shares)
+            .map(|(name, query)| Asked { name, query: self.with_volume(query), witness: false })
+            .collect()
     }
 
     fn with_volume(&self, query: String) -> String {
@@ -323,6 +329,8 @@ pub struct DetectionConfig {
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub hold_silent: Duration,
+    /// Whether what a workload's forecast missed joins the evidence of its incidents, where it has symptoms. Default true.
+    pub watch_forecasts: bool,
     /// Whether calls are read from the metrics of Istio, Linkerd, Envoy, service graphs and OpenTelemetry clients too,
     /// beside `depends_on`. Default true.
     pub discover_calls: bool,
@@ -343,6 +351,7 @@ impl Default for DetectionConfig {
             reference: Duration::from_secs(2 * 3600),
             min_effect: 0.0,
             hold_silent: Duration::from_secs(3600),
+            watch_forecasts: true,
             discover_calls: true,
             service_label: "service".to_owned(),
             max_series_per_symptom: 100,

@@ -1,6 +1,6 @@
 //! Symptoms, incidents and causes of every workload, kept up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::inquiry::inquire;
 use crate::pool::Pool;
 use crate::stream::Bars;
 use crate::symptom::Symptom;
-use crate::{publish, read};
+use crate::{publish, read, residual};
 
 /// Symptoms read from the store at the same time.
 const READS_AT_ONCE: usize = 16;
@@ -77,7 +77,11 @@ impl Health {
         let mut symptoms = locked(&self.symptoms);
         let mut known: BTreeMap<(String, Asked), Symptom> = symptoms.drain(..).map(|s| (key(&s), s)).collect();
         let step = config.detection.grid();
-        let wanted = config.workloads.iter().flat_map(|w| w.asked(step).into_iter().map(|a| (w.name.clone(), a)));
+        let wanted = config.workloads.iter().flat_map(|w| {
+            let mut asked = w.asked(step);
+            asked.extend((config.detection.watch_forecasts && !asked.is_empty()).then(|| residual::asked(w)));
+            asked.into_iter().map(|a| (w.name.clone(), a))
+        });
         symptoms.extend(wanted.map(|key| known.remove(&key).unwrap_or_else(|| Symptom::new(&key.0, &key.1))));
     }
 
@@ -105,7 +109,8 @@ impl Health {
             error!("scoring symptoms broke; the samples of this tick are not scored");
             Scored::default()
         });
-        let series = locked(&self.symptoms).iter().map(Symptom::series).sum();
+        let series = symptom_series(&locked(&self.symptoms));
+        let seen = with_company(scored.seen);
         scored.alarms.iter().for_each(|(at, alarms)| self.ledger.note(*at, *alarms));
         self.watch_over(now, config, correction, scored.evicted);
         if config.discover_calls && self.discovered.refresh(now, &config.service_label, engine).await {
@@ -113,7 +118,7 @@ impl Health {
         }
         let heard = locked(&self.symptoms).iter().flat_map(Symptom::heard).collect();
         self.incidents.hear(&heard);
-        for incident in self.incidents.observe(now, &scored.seen, &self.topology, config, series) {
+        for incident in self.incidents.observe(now, &seen, &self.topology, config, series) {
             let findings = self.find_out(&incident, now, config, engine, pool).await;
             self.incidents.attach(&incident, findings, now, config);
         }
@@ -135,7 +140,7 @@ impl Health {
     /// Sums up how watchful detection is, for the page and as metrics.
     fn watch_over(&mut self, now: Timestamp, config: &DetectionConfig, correction: f64, evicted: usize) {
         let mut series = [0; 3];
-        for maturity in locked(&self.symptoms).iter().flat_map(Symptom::maturities) {
+        for maturity in locked(&self.symptoms).iter().filter(|s| !s.is_witness()).flat_map(Symptom::maturities) {
             series[maturity as usize] += 1;
         }
         self.vigilance = Vigilance {
@@ -155,7 +160,7 @@ impl Health {
     #[must_use]
     pub fn anomalies(&self) -> BTreeMap<String, Vec<Anomaly>> {
         let mut anomalies: BTreeMap<String, Vec<Anomaly>> = BTreeMap::new();
-        for symptom in locked(&self.symptoms).iter() {
+        for symptom in locked(&self.symptoms).iter().filter(|symptom| !symptom.is_witness()) {
             for anomaly in symptom.anomalies() {
                 anomalies.entry(symptom.workload().to_owned()).or_default().push(anomaly);
             }
@@ -196,7 +201,8 @@ impl Health {
         let began = Instant::now(); // for the metric alone: no result depends on it
         let symptoms: Vec<Asked> = {
             let known = locked(&self.symptoms);
-            known.iter().filter(|s| s.workload() == incident.workload).map(Symptom::asked).collect()
+            let own = known.iter().filter(|s| s.workload() == incident.workload && !s.is_witness());
+            own.map(Symptom::asked).collect()
         };
         let mut changes = Vec::new();
         let ranking = match inquire(incident, now, &symptoms, &self.calls, config, engine).await {
@@ -235,22 +241,36 @@ fn score(
     lenient: &BTreeMap<Labels, f64>,
     now: Timestamp,
 ) -> Scored {
-    let bars = Bars::new(config, symptoms.iter().map(Symptom::series).sum(), correction);
+    let bars = Bars::new(config, symptom_series(symptoms), correction);
     let mut scored = Scored::default();
     for Found { symptom, wanted, windows } in found {
         let Some(symptom) = symptoms.get_mut(symptom) else { continue };
         let looked = symptom.take_in(wanted, windows, config, &bars, lenient);
         scored.evicted += looked.evicted;
-        scored.alarms.extend(looked.alarms);
+        if !symptom.is_witness() {
+            scored.alarms.extend(looked.alarms);
+        }
         counter!("bellwether_predictor_symptom_series_left_out_total").increment(looked.left_out as u64);
         let (service, name) = (symptom.workload(), symptom.name());
-        let sighting = |anomaly| Sighting { service: service.to_owned(), symptom: true, anomaly };
+        let felt = !symptom.is_witness();
+        let sighting = |anomaly| Sighting { service: service.to_owned(), symptom: felt, anomaly };
         let telling = looked.anomalies.into_iter().filter(|anomaly| anomaly.effect() >= config.min_effect);
         scored.seen.extend(telling.map(sighting));
         let sample = |(labels, score): &(_, Score)| publish::score_series(service, name, labels, now, score.as_unit());
         scored.series.extend(looked.scores.iter().map(sample));
     }
     scored
+}
+
+/// Witnesses are heard where a symptom of their workload is out of line too.
+fn with_company(seen: Vec<Sighting>) -> Vec<Sighting> {
+    let ill: BTreeSet<String> = seen.iter().filter(|s| s.symptom).map(|s| s.service.clone()).collect();
+    seen.into_iter().filter(|s| s.symptom || ill.contains(&s.service)).collect()
+}
+
+/// Series of symptoms, which share the budget.
+fn symptom_series(symptoms: &[Symptom]) -> usize {
+    symptoms.iter().filter(|symptom| !symptom.is_witness()).map(Symptom::series).sum()
 }
 
 fn tell(vigilance: &Vigilance) {

@@ -65,7 +65,7 @@ async fn greatest(
     engine: &Engine,
 ) -> Result<Option<Suspect>, QueryError> {
     let mut best: Option<(f64, Labels, Window)> = None;
-    for Asked { name, query } in symptoms {
+    for Asked { name, query, .. } in symptoms {
         for (labels, window) in read::windows(engine, query, grid.start, grid.step, grid.len).await? {
             let name = symptom::named(&labels, name);
             let of_it = incident.anomalies.iter().filter(|anomaly| anomaly.series == name);

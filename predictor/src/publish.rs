@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use bellwether_collector::store::{Batch, SeriesSamples};
-use bellwether_models::forecast::Forecast;
 use bellwether_models::outlook::{Foresight, Outlook};
-use bellwether_models::series::{Labels, Sample, Timestamp};
+use bellwether_models::series::{Labels, Sample, Step, Timestamp};
 
 /// Series of forecast quantiles, stamped with the time at which they were made.
 pub const FORECAST: &str = "bellwether_forecast";
@@ -21,7 +20,7 @@ const LEADS_SECONDS: [u64; 8] = [60, 120, 300, 600, 900, 1800, 3600, 86_400];
 pub fn forecast_series(outlook: &Outlook) -> Batch {
     let Foresight::Forecast { forecast, .. } = &outlook.foresight else { return Batch::new() };
     let base = Labels::metric(FORECAST).with("workload", &outlook.workload);
-    leads(forecast)
+    leads(forecast.step, forecast.horizon())
         .into_iter()
         .flat_map(|(lead, index)| {
             let base = base.with("horizon_seconds", &lead.as_secs().to_string());
@@ -45,21 +44,27 @@ pub fn score_series(workload: &str, symptom: &str, series: &Labels, at: Timestam
     one(labels, at, score)
 }
 
+/// The shortest lead at which forecasts on a grid of `step` over `horizon` steps are written.
+#[must_use]
+pub fn shortest_lead(step: Step, horizon: usize) -> Duration {
+    leads(step, horizon).first().map_or(step.times(horizon), |(lead, _)| *lead)
+}
+
 fn one(labels: Labels, at: Timestamp, value: f64) -> SeriesSamples {
     SeriesSamples { labels, samples: vec![Sample { at, value }] }
 }
 
 /// The leads to write, with the index of the forecast point that lies there. A lead counts from the newest point of
 /// the history, one step before the forecast's first.
-fn leads(forecast: &Forecast) -> Vec<(Duration, usize)> {
-    let farthest = forecast.step.times(forecast.horizon());
-    let step = u64::try_from(forecast.step.as_millis()).unwrap_or(1).max(1);
+fn leads(step: Step, horizon: usize) -> Vec<(Duration, usize)> {
+    let farthest = step.times(horizon);
+    let step = u64::try_from(step.as_millis()).unwrap_or(1).max(1);
     let mut leads: Vec<(Duration, usize)> = LEADS_SECONDS
         .iter()
         .filter(|secs| *secs * 1000 % step == 0 && Duration::from_secs(**secs) < farthest)
         .map(|secs| (Duration::from_secs(*secs), (secs * 1000 / step) as usize - 1))
         .collect();
-    if let Some(last) = forecast.horizon().checked_sub(1) {
+    if let Some(last) = horizon.checked_sub(1) {
         leads.push((farthest, last));
     }
     leads
@@ -67,8 +72,7 @@ fn leads(forecast: &Forecast) -> Vec<(Duration, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_models::forecast::Quantile;
-    use bellwether_models::series::Step;
+    use bellwether_models::forecast::{Forecast, Quantile};
 
     use super::*;
 
@@ -115,7 +119,7 @@ mod tests {
     fn a_lead_off_the_grid_is_left_out_and_the_horizon_never() {
         let leads_of = |step, horizon| {
             let Foresight::Forecast { forecast, .. } = outlook(step, horizon).foresight else { panic!("a forecast") };
-            leads(&forecast).iter().map(|(lead, _)| lead.as_secs()).collect::<Vec<_>>()
+            leads(forecast.step, forecast.horizon()).iter().map(|(lead, _)| lead.as_secs()).collect::<Vec<_>>()
         };
         assert_eq!(leads_of(420, 3), [1260]);
         assert_eq!(leads_of(300, 12), [300, 600, 900, 1800, 3600]);

@@ -64,8 +64,17 @@ impl Stream {
 
     /// Scores every point of the window, gaps too.
     pub fn follow(&mut self, window: &Window, bars: &Bars) -> Followed {
+        self.follow_points(window, bars, |_| true)
+    }
+
+    /// Scores the points of the window that have a value: where silence is no news.
+    pub fn follow_spoken(&mut self, window: &Window, bars: &Bars) -> Followed {
+        self.follow_points(window, bars, f64::is_finite)
+    }
+
+    fn follow_points(&mut self, window: &Window, bars: &Bars, counts: fn(f64) -> bool) -> Followed {
         let mut followed = Followed { score: Score::NONE, anomalies: Vec::new(), alarms: Vec::new() };
-        for (index, value) in window.values.iter().enumerate() {
+        for (index, value) in window.values.iter().enumerate().filter(|(_, value)| counts(**value)) {
             let at = window.time_of(index);
             if value.is_finite() {
                 self.heard = at;

@@ -18,6 +18,7 @@ pub struct Symptom {
     #[serde(default)]
     name: String,
     query: String,
+    witness: bool,
     through: Option<Timestamp>,
     streams: BTreeMap<Labels, Stream>,
 }
@@ -44,14 +45,20 @@ impl Symptom {
     /// A symptom of which nothing is known yet.
     #[must_use]
     pub fn new(workload: &str, asked: &Asked) -> Self {
-        let (workload, Asked { name, query }) = (workload.to_owned(), asked.clone());
-        Self { workload, name, query, through: None, streams: BTreeMap::new() }
+        let (workload, Asked { name, query, witness }) = (workload.to_owned(), asked.clone());
+        Self { workload, name, query, witness, through: None, streams: BTreeMap::new() }
     }
 
     /// What is asked, and under which name.
     #[must_use]
     pub fn asked(&self) -> Asked {
-        Asked { name: self.name.clone(), query: self.query.clone() }
+        Asked { name: self.name.clone(), query: self.query.clone(), witness: self.witness }
+    }
+
+    /// Whether it only bears witness beside symptoms.
+    #[must_use]
+    pub fn is_witness(&self) -> bool {
+        self.witness
     }
 
     /// Under which name it is known.
@@ -133,7 +140,8 @@ impl Symptom {
         for (labels, stream) in &mut self.streams {
             let window = found.remove(labels).unwrap_or_else(|| silence(wanted, config));
             let bars = bars.raised(lenient.get(stream.series()).copied().unwrap_or(0.0));
-            let followed = stream.follow(&window, &bars);
+            let followed =
+                if self.witness { stream.follow_spoken(&window, &bars) } else { stream.follow(&window, &bars) };
             let anomalies =
                 if wanted.history { stream.anomaly().into_iter().cloned().collect() } else { followed.anomalies };
             looked.scores.push((labels.clone(), followed.score));
@@ -203,7 +211,7 @@ mod tests {
     }
 
     fn plain(query: &str) -> Asked {
-        Asked { name: query.to_owned(), query: query.to_owned() }
+        Asked { name: query.to_owned(), query: query.to_owned(), witness: false }
     }
 
     fn at(minute: i64) -> Timestamp {

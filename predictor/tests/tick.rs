@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_models::cause::Evidence;
+use bellwether_models::detect::Anomaly;
 use bellwether_models::detect::synthetic::Noise;
 use bellwether_models::incident::Status;
 use bellwether_models::outlook::{Foresight, Outlook, Snapshot};
@@ -26,11 +27,13 @@ struct Shop {
     minute: u64,
     /// Whether the database is slow, and with it all that wait for it.
     slow: bool,
+    /// Whether many more ask than usual.
+    surge: bool,
 }
 
 impl Shop {
     fn new() -> Self {
-        Self { store: Arc::default(), noise: Noise::new(11), now: START, minute: 0, slow: false }
+        Self { store: Arc::default(), noise: Noise::new(11), now: START, minute: 0, slow: false, surge: false }
     }
 
     /// Lets a minute pass, and each series have a sample.
@@ -38,7 +41,8 @@ impl Shop {
         self.minute += 1;
         self.now = self.now + MINUTE;
         let daily = (self.minute as f64 / 1440.0 * std::f64::consts::TAU).sin();
-        let demand = 200.0 + 100.0 * daily + self.noise.gaussian();
+        let surge = if self.surge { 400.0 } else { 0.0 };
+        let demand = 200.0 + 100.0 * daily + self.noise.gaussian() + surge;
         self.put("requests_per_second", "web", demand);
         self.put("replicas", "web", 4.0);
         for (service, usual, share) in [("web", 0.2, 1.0), ("cart", 0.1, 1.0), ("db", 0.02, 1.0), ("mail", 0.3, 0.0)] {
@@ -192,6 +196,27 @@ async fn a_broken_dependency_is_one_incident_with_its_cause_first() {
     let over = shop.run(&mut predictor, 60).await;
     assert_eq!(over.incidents.len(), 1);
     assert_eq!(over.incidents[0].status, Status::Resolved);
+}
+
+/// The last snapshot of a shop that was calm for two hours and then not.
+async fn after_calm(disturb: impl Fn(&mut Shop)) -> Arc<Snapshot> {
+    let mut shop = Shop::new();
+    shop.pass(1500);
+    let mut predictor = shop.service(shop_config(), None);
+    shop.run(&mut predictor, 120).await;
+    disturb(&mut shop);
+    shop.run(&mut predictor, 5).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demand_that_nobody_foresaw_joins_the_incident_of_a_symptom_and_opens_none_alone() {
+    let alone = after_calm(|shop| shop.surge = true).await;
+    assert_eq!(alone.incidents, []);
+    let both = after_calm(|shop| (shop.surge, shop.slow) = (true, true)).await;
+    assert_eq!(both.incidents.len(), 1);
+    let named = |anomaly: &Anomaly| anomaly.series.get("symptom") == Some(bellwether_predictor::residual::NAME);
+    assert!(both.incidents[0].anomalies.iter().any(named), "{:#?}", both.incidents[0].anomalies);
+    assert!(!web(&both).anomalies.iter().any(named), "the scheduler is told of symptoms");
 }
 
 #[tokio::test(flavor = "multi_thread")]
