@@ -1,9 +1,10 @@
 //! What detection is worth on public labelled data, by the measures of the field.
 //!
-//! `cargo run --release --example labelled -- DATA [SET...]` reads `DATA/nab/{windows.json,data/*/*.csv}`,
+//! `cargo run --release --example labelled -- [--forest] DATA [SET...]` reads `DATA/nab/{windows.json,data/*/*.csv}`,
 //! `DATA/ms_cloud/data/*/*.csv.gz`, and `DATA/{smd,asd}/*/{train,test,test_label}.csv.gz` with `interpretation.json`,
 //! as many of them as are there, and scores every row by the live code. Each figure is given for all files and for two
-//! halves of them, so that what was chosen on one can be judged on the other.
+//! halves of them, so that what was chosen on one can be judged on the other. `--forest` judges rows by an isolation forest
+//! too.
 
 mod nab;
 mod ranges;
@@ -14,7 +15,7 @@ use std::sync::Mutex;
 
 use anyhow::Context;
 use bellwether::table::{self, Table};
-use bellwether_models::detect::{Detector, Multivariate, Params, Univariate};
+use bellwether_models::detect::{Detector, Multivariate, Params, RowMethod, Univariate};
 
 /// Share of normal rows that may be flagged where events found are counted.
 const FALSE_ROWS: f64 = 0.001;
@@ -34,8 +35,11 @@ struct Explained {
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let data = PathBuf::from(args.next().context("usage: labelled DATA [nab|ms_cloud|smd|asd]...")?);
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let forest = args.iter().any(|arg| arg == "--forest");
+    args.retain(|arg| arg != "--forest");
+    let mut args = args.into_iter();
+    let data = PathBuf::from(args.next().context("usage: labelled DATA [--forest] [nab|ms_cloud|smd|asd]...")?);
     let sets: Vec<String> = args.collect();
     let chosen = |set: &str| (sets.is_empty() || sets.iter().any(|s| s == set)) && data.join(set).is_dir();
     if chosen("nab") {
@@ -46,7 +50,11 @@ fn main() -> anyhow::Result<()> {
         report("ms_cloud", &outcomes.into_iter().flatten().collect::<Vec<_>>());
     }
     for set in ["smd", "asd"].into_iter().filter(|set| chosen(set)) {
-        report(set, &each(&listing(&data.join(set))?, machine)?);
+        let machines = listing(&data.join(set))?;
+        report(set, &each(&machines, |folder| machine(folder, RowMethod::default()))?);
+        if forest {
+            report(&format!("{set}, forest"), &each(&machines, |folder| machine(folder, RowMethod::Forest))?);
+        }
     }
     Ok(())
 }
@@ -64,7 +72,7 @@ fn line(name: &str, outcomes: &[&Outcome]) {
     let events = mean(outcomes.iter().map(|o| o.events).collect());
     let hits: Vec<f64> = outcomes.iter().flat_map(|o| o.hit_rates.iter().copied()).collect();
     let hits = if hits.is_empty() { String::new() } else { format!(" HitRate {:.3}", mean(hits)) };
-    println!("{name:10} n={:<3} VUS-PR {vus_pr:.3} events at 0.1 % {events:.3}{hits}", outcomes.len());
+    println!("{name:12} n={:<3} VUS-PR {vus_pr:.3} events at 0.1 % {events:.3}{hits}", outcomes.len());
 }
 
 /// Runs `work` over `items` on two threads; the order is kept.
@@ -150,19 +158,19 @@ fn labels(path: &Path) -> anyhow::Result<Vec<bool>> {
     Ok(text.lines().skip(1).map(|line| label(line).is_some_and(|label| label > 0.0)).collect())
 }
 
-fn machine(folder: &Path) -> anyhow::Result<Outcome> {
+fn machine(folder: &Path, rows: RowMethod) -> anyhow::Result<Outcome> {
     let (train, test) = (table::read(&folder.join("train.csv.gz"))?, table::read(&folder.join("test.csv.gz"))?);
     let labels = labels(&folder.join("test_label.csv.gz"))?;
     let explained: Vec<Explained> = serde_json::from_slice(&std::fs::read(folder.join("interpretation.json"))?)?;
-    let mut detector = Multivariate::new(test.names.len(), Params::default());
+    let mut detector = Multivariate::new(test.names.len(), Params { rows, ..Params::default() });
     (0..train.times.len()).for_each(|row| detector.train(train.times[row], &values(&train, row)));
-    let rows: Vec<_> =
+    let scored: Vec<_> =
         (0..test.times.len()).map(|row| detector.observe(test.times[row], &values(&test, row))).collect();
-    let scores: Vec<f64> = rows.iter().map(|row| row.as_unit()).collect();
+    let scores: Vec<f64> = scored.iter().map(|row| row.as_unit()).collect();
     let named = |event: &Explained| {
         let metrics: Vec<usize> = event.dims.iter().map(|dim| dim - 1).collect();
         let mut sums = vec![0.0; test.names.len()];
-        for row in &rows[event.start..=event.end] {
+        for row in &scored[event.start..=event.end] {
             sums.iter_mut().zip(&row.contributions).for_each(|(sum, part)| *sum += part);
         }
         ranges::hit_rate(&metrics, &sums)

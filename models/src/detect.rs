@@ -3,6 +3,7 @@
 mod autoregression;
 mod clusters;
 mod departure;
+mod forest;
 #[cfg(test)]
 mod laws;
 mod multivariate;
@@ -19,7 +20,7 @@ mod vigilance;
 mod watch;
 
 pub use multivariate::{Multivariate, RowScore};
-pub use params::{Params, Span};
+pub use params::{Params, RowMethod, Span};
 pub use univariate::Univariate;
 pub use vigilance::{Alarms, Ledger, Shadow, Vigilance};
 pub use watch::{Change, Thresholds, Watch};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bellwether_models::detect::{Detector, Multivariate, Params, RowScore, Score, Univariate, Why};
+use bellwether_models::detect::{Detector, Multivariate, Params, RowMethod, RowScore, Score, Univariate, Why};
 use bellwether_models::duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -38,9 +38,19 @@ pub struct Args {
     /// Adds one column per metric: its part in the score of the row.
     #[arg(long)]
     contributions: bool,
+    /// Judges rows of several metrics by an isolation forest, for comparison; the default finds more.
+    #[arg(long)]
+    isolation_forest: bool,
     /// Instead of scores, says why this row of the input is scored as it is; the first row of data is 1.
     #[arg(long, value_name = "ROW", conflicts_with_all = ["input_dir", "output", "contributions"])]
     explain: Option<usize>,
+}
+
+impl Args {
+    fn params(&self) -> Params {
+        let rows = if self.isolation_forest { RowMethod::Forest } else { RowMethod::default() };
+        Params { rows, ..Params::default() }
+    }
 }
 
 /// Runs the command.
@@ -60,14 +70,14 @@ fn one(args: &Args, input: &Path) -> anyhow::Result<()> {
     let table = table::read(input)?;
     let train = args.train.as_deref().map(table::read).transpose()?;
     if let Some(row) = args.explain {
-        print!("{}", explain(&table, train.as_ref(), row)?);
+        print!("{}", explain(&table, train.as_ref(), row, args.params())?);
         return Ok(());
     }
     let rows = table.times.len() + train.as_ref().map_or(0, |train| train.times.len());
     let bar = progress(rows as u64, "rows");
     match &args.output {
-        Some(path) => write_to(path, |out| score(&table, train.as_ref(), args.contributions, out, &bar))?,
-        None => score(&table, train.as_ref(), args.contributions, &mut std::io::stdout().lock(), &bar)?,
+        Some(path) => write_to(path, |out| score(&table, train.as_ref(), args, out, &bar))?,
+        None => score(&table, train.as_ref(), args, &mut std::io::stdout().lock(), &bar)?,
     }
     bar.finish_and_clear();
     Ok(())
@@ -84,7 +94,7 @@ fn tree(args: &Args, from: &Path, to: &Path) -> anyhow::Result<()> {
         let inside = file.strip_prefix(from).unwrap_or(file);
         let target = to.join(without_gz(inside));
         let table = table::read(file)?;
-        write_to(&target, |out| score(&table, None, args.contributions, out, &ProgressBar::hidden()))?;
+        write_to(&target, |out| score(&table, None, args, out, &ProgressBar::hidden()))?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -95,11 +105,11 @@ fn tree(args: &Args, from: &Path, to: &Path) -> anyhow::Result<()> {
 fn score(
     table: &Table,
     train: Option<&Table>,
-    contributions: bool,
+    args: &Args,
     out: &mut dyn Write,
     bar: &ProgressBar,
 ) -> anyhow::Result<()> {
-    let mut rows = Rows::new(table.names.len());
+    let (mut rows, contributions) = (Rows::new(table.names.len(), args.params()), args.contributions);
     if let Some(train) = train {
         same_columns(table, train)?;
         for row in 0..train.times.len() {
@@ -125,11 +135,11 @@ fn score(
 }
 
 /// Why `row` (from 1) is scored as it is, for people.
-fn explain(table: &Table, train: Option<&Table>, row: usize) -> anyhow::Result<String> {
+fn explain(table: &Table, train: Option<&Table>, row: usize, params: Params) -> anyhow::Result<String> {
     let Some(last) = row.checked_sub(1).filter(|last| *last < table.times.len()) else {
         bail!("{} has rows 1 to {}: there is no row {row} to explain", table.path.display(), table.times.len());
     };
-    let mut rows = Rows::new(table.names.len());
+    let mut rows = Rows::new(table.names.len(), params);
     if let Some(train) = train {
         same_columns(table, train)?;
         (0..train.times.len()).for_each(|row| rows.train(train, row));
@@ -190,10 +200,10 @@ enum Rows {
 }
 
 impl Rows {
-    fn new(width: usize) -> Self {
+    fn new(width: usize, params: Params) -> Self {
         match width {
             1 => Self::One(Box::default()),
-            _ => Self::Many(Box::new(Multivariate::new(width, Params::default())), vec![0.0; width]),
+            _ => Self::Many(Box::new(Multivariate::new(width, params)), vec![0.0; width]),
         }
     }
 
@@ -289,6 +299,10 @@ fn tick(bar: &ProgressBar, row: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bellwether_models::detect::{Change, Watch};
+    use bellwether_models::series::Labels;
     use clap::Parser;
 
     use super::*;
@@ -336,6 +350,23 @@ mod tests {
         assert!(scores.iter().all(|score| (0.0..1.0).contains(score)));
         let highest = (0..200).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
         assert_eq!(highest, 150);
+    }
+
+    #[test]
+    fn quiet_days_of_a_recorded_load_raise_no_alarm_at_one_false_alarm_a_week() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/data/demand.csv.gz");
+        let load = table::read(&path).unwrap();
+        let bars = bellwether_predictor::stream::thresholds(&bellwether_predictor::DetectionConfig::default(), 1);
+        let mut watch = Watch::new(Labels::metric("load"), Univariate::default());
+        let learnt = load.times[0] + Duration::from_secs(6 * 86_400);
+        let quiet = learnt..learnt + Duration::from_secs(3 * 86_400);
+        let mut rows = 0;
+        for (at, value) in load.times.iter().zip(&load.columns[0]).filter(|(at, _)| **at < quiet.end) {
+            let change = watch.feed(*at, *value, &bars).1;
+            rows += usize::from(quiet.contains(at));
+            assert!(!quiet.contains(at) || !matches!(change, Some(Change::Opened(_))), "{at:?}: {change:?}");
+        }
+        assert_eq!(rows, 3 * 1440);
     }
 
     #[test]
@@ -397,7 +428,8 @@ mod tests {
             ("one.csv", &wavy(150, "timestamp,value")),
             ("many.csv", &wavy(150, "t,a").lines().map(|l| format!("{l},7\n")).collect::<String>()),
         ]);
-        let told = |name: &str, row| explain(&table::read(&folder.path().join(name)).unwrap(), None, row);
+        let told =
+            |name: &str, row| explain(&table::read(&folder.path().join(name)).unwrap(), None, row, Params::default());
         let one = told("one.csv", 151).unwrap();
         assert!(one.contains("row 151, 150") && one.contains("value 500") && one.contains("Spike"), "{one}");
         assert!(told("one.csv", 120).unwrap().contains("none stands out"));

@@ -121,6 +121,25 @@ mod tests {
     use crate::detect::synthetic::Noise;
 
     #[test]
+    fn residuals_are_those_of_scikit_learns_ridge() {
+        let reference: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
+        let rows = |key: &str| -> Vec<Vec<f32>> {
+            let row =
+                |row: &serde_json::Value| row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+            reference["law"][key].as_array().unwrap().iter().map(row).collect()
+        };
+        let (inputs, outputs) = (rows("inputs"), rows("outputs"));
+        let pairs: Vec<(&[f32], &[f32])> =
+            inputs.iter().zip(&outputs).map(|(x, y)| (x.as_slice(), y.as_slice())).collect();
+        let (model, mut residuals) = (Autoregression::fit(&pairs).unwrap(), Vec::new());
+        for ((x, y), expected) in pairs.iter().zip(reference["law"]["residuals"].as_array().unwrap()) {
+            model.residuals(x, y, &mut residuals);
+            assert!((f64::from(residuals[0]) - expected.as_f64().unwrap()).abs() < 1e-4, "{residuals:?} {expected}");
+        }
+    }
+
+    #[test]
     fn a_linear_law_is_found_and_its_breach_is_measured_in_deviations() {
         let mut noise = Noise::new(1);
         let data: Vec<([f32; 2], [f32; 1])> = (0..4000)

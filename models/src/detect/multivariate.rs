@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::autoregression::Autoregression;
+use super::forest::Forest;
 use super::neighbours::References;
 use super::pace::Pace;
 use super::synthetic::Noise;
 use super::tail::Tail;
-use super::{Params, Score, Span};
+use super::{Params, RowMethod, Score, Span};
 use crate::series::Timestamp;
 
 /// Rows kept to learn from: a random sample of the past, renewed with time.
@@ -95,6 +96,8 @@ struct Model {
     scale: Vec<f32>,
     references: References,
     law: Option<Autoregression>,
+    /// In place of both, where that was chosen.
+    forest: Option<Forest>,
     /// Evidence of either kind that one held-out row in a hundred exceeds.
     limits: [f64; 2],
     tail: Tail,
@@ -215,7 +218,7 @@ impl Multivariate {
         let patience = (self.params.history.seconds(interval) / interval / 4.0) as u64;
         self.next_fit = self.seen + self.seen.min(patience.max(FIRST_FIT));
         self.unfitted = 0;
-        self.model = Model::fit(&self.memory, &self.range, self.width, self.seen);
+        self.model = Model::fit(&self.memory, &self.range, self.width, self.seen, self.params.rows);
     }
 
     /// Learns a row once the rows around it have proved calm, or when what is abnormal has lasted long enough.
@@ -261,11 +264,11 @@ impl Multivariate {
 
 impl Model {
     /// Learns from `memory`; tails come from its newest part under a model of the older part, the rest from all of it.
-    fn fit(memory: &[Kept], range: &[[f32; 2]], width: usize, seen: u64) -> Option<Self> {
+    fn fit(memory: &[Kept], range: &[[f32; 2]], width: usize, seen: u64, method: RowMethod) -> Option<Self> {
         let mut rows: Vec<&Kept> = memory.iter().collect();
         rows.sort_by_key(|kept| kept.order);
         let cut = ((1.0 - HELD_OUT) * rows.len() as f64) as usize;
-        let mut older = Self::untested(&rows[..cut], range, width)?;
+        let mut older = Self::untested(&rows[..cut], range, width, method)?;
         let mut residuals = Vec::new();
         let held_out: Vec<[f64; 2]> = rows[cut..]
             .iter()
@@ -277,17 +280,22 @@ impl Model {
             older.tail.learn(older.joined(evidence), weight, 1.0);
         }
         let Self { limits, tail, .. } = older;
-        Some(Self { limits, tail, ..Self::untested(&rows, range, width)? })
+        Some(Self { limits, tail, ..Self::untested(&rows, range, width, method)? })
     }
 
-    fn untested(rows: &[&Kept], range: &[[f32; 2]], width: usize) -> Option<Self> {
+    fn untested(rows: &[&Kept], range: &[[f32; 2]], width: usize, method: RowMethod) -> Option<Self> {
         let (centre, scale) = moments(rows, width)?;
         let (references, tail) = (References::default(), Tail::default());
-        let mut model = Self { centre, scale, references, law: None, limits: [1.0; 2], tail };
+        let mut model = Self { centre, scale, references, law: None, forest: None, limits: [1.0; 2], tail };
         model.widen(range);
         let standard: Vec<(Vec<f32>, Vec<f32>)> =
             rows.iter().map(|kept| (model.standardise(&kept.before), model.standardise(&kept.row))).collect();
         let pairs: Vec<(&[f32], &[f32])> = standard.iter().map(|(x, y)| (x.as_slice(), y.as_slice())).collect();
+        if method == RowMethod::Forest {
+            let present: Vec<&[f32]> = pairs.iter().map(|(_, y)| *y).collect();
+            model.forest = Some(Forest::grow(&present, &mut Noise::new(0)));
+            return Some(model);
+        }
         model.law = Autoregression::fit(&pairs);
         let every = rows.len().div_ceil(REFERENCES).max(1);
         model.references = References::new(width, pairs.iter().step_by(every).map(|(_, y)| *y));
@@ -308,9 +316,12 @@ impl Model {
         blocks.iter().zip(scales).map(one).map(|z| if z.is_nan() { 0.0 } else { z }).collect()
     }
 
-    /// Distance to the references and size of the residuals.
+    /// Distance to the references and size of the residuals; of a forest its score, twice.
     fn evidence(&self, x: &[f32], y: &[f32], residuals: &mut Vec<f32>) -> [f64; 2] {
         residuals.clear();
+        if let Some(forest) = &self.forest {
+            return [forest.score(y); 2];
+        }
         if let Some(law) = &self.law {
             law.residuals(x, y, residuals);
         }
@@ -417,6 +428,18 @@ mod tests {
             assert!(scored.surprise.is_finite() && scored.surprise >= 0.0);
             assert!(scored.contributions.len() == 3 && scored.contributions.iter().all(|c| c.is_finite() && *c >= 0.0));
         }
+    }
+
+    #[test]
+    fn a_forest_sees_a_row_that_is_far_from_all() {
+        let params = Params { rows: RowMethod::Forest, ..Params::default() };
+        let (mut detector, mut noise) = (Multivariate::new(3, params), Noise::new(5));
+        for minute in 0..1000 {
+            detector.train(Timestamp::from_secs(60 * minute), &row(&mut noise, false));
+        }
+        let calm = detector.observe(Timestamp::from_secs(60_000), &row(&mut noise, false)).surprise;
+        let far = detector.observe(Timestamp::from_secs(60_060), &[9.0, -9.0, 9.0]).surprise;
+        assert!(far > 2.0 && far > calm + 1.0, "{far} after {calm}");
     }
 
     #[test]

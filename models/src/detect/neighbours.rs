@@ -63,6 +63,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn distances_are_those_of_scikit_learn() {
+        let reference: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<f32> {
+            value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+        };
+        let rows = |key: &str| reference["rows"][key].as_array().unwrap().iter().map(numbers).collect::<Vec<_>>();
+        let known = rows("known");
+        let references = References::new(4, known.iter().map(Vec::as_slice));
+        for (row, expected) in rows("asked").iter().zip(numbers(&reference["rows"]["distances"])) {
+            assert!((references.distance(row) - f64::from(expected)).abs() < 1e-4, "{row:?} {expected}");
+        }
+    }
+
+    #[test]
     fn the_distance_is_the_mean_over_the_ten_nearest() {
         let rows: Vec<Vec<f32>> = (0..40).map(|k| vec![k as f32; 9]).collect();
         let references = References::new(9, rows.iter().map(Vec::as_slice));

@@ -20,6 +20,19 @@ pub struct Params {
     pub floor: f64,
     /// Surprise from which a sample is held to be abnormal and not learnt. Default 4.
     pub doubt: f64,
+    /// What rows of several metrics are judged by. Default neighbours and law.
+    pub rows: RowMethod,
+}
+
+/// What a row of several metrics is judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowMethod {
+    /// Its distance to the rows most like it, and what a vector autoregression did not foresee.
+    #[default]
+    NeighboursAndLaw,
+    /// How few random cuts set it apart: an isolation forest. For comparison; it is the weaker one on servers.
+    Forest,
 }
 
 impl Default for Params {
@@ -31,6 +44,7 @@ impl Default for Params {
             acceptance: Span::new(7200, 300),
             floor: 0.1,
             doubt: 4.0,
+            rows: RowMethod::default(),
         }
     }
 }

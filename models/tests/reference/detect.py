@@ -1,12 +1,17 @@
-"""Writes detect.json: what scipy says of the building blocks of detection.
+"""Writes detect.json: what scipy and scikit-learn say of the building blocks of detection.
 
-usage: python detect.py > detect.json      (scipy 1.10 or later, numpy, pandas)
+usage: python detect.py > detect.json      (scipy 1.10 or later, numpy, pandas, scikit-learn)
 """
 import json
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestNeighbors
+
+RIDGE_PER_THOUSAND = 1.5
 
 rng = np.random.default_rng(7)
 tails = [
@@ -23,5 +28,21 @@ over = pd.Series(series > threshold)
 recent = over.astype(int).shift(1, fill_value=0).rolling(4, min_periods=1).max() > 0  # a cluster ends after four below
 clusters = {"values": [round(float(v), 6) for v in series], "threshold": round(threshold, 6),
             "index": float((over & ~recent).sum() / over.sum())}
-json.dump({"student": tails, "spread": spread, "clusters": clusters}, __import__("sys").stdout, indent=1)
+base = rng.standard_normal((600, 3)).astype(np.float32)
+known = np.column_stack([base, base[:, 0] + base[:, 1] + 0.1 * base[:, 2]]).round(4)
+asked = np.vstack([known[:5], [[0, 0, 0, 0], [4, 0, 0, 4], [0, 0, 0, 3], [-5, 5, 5, 0], [9, 9, 9, 18]]]).round(4)
+forest = IsolationForest(n_estimators=1000, max_samples=256, random_state=7).fit(known)
+distances = NearestNeighbors(n_neighbors=10).fit(known).kneighbors(asked)[0].mean(axis=1) / np.sqrt(known.shape[1])
+inputs, output = known[:, :3], known[:, 3] ** 2
+ridge = Ridge(alpha=RIDGE_PER_THOUSAND * len(known) / 1000, solver="cholesky", fit_intercept=False)
+ridge.fit(np.column_stack([inputs, np.ones(len(inputs))]), output)  # the intercept shrinks with the rest
+left = output - ridge.predict(np.column_stack([inputs, np.ones(len(inputs))]))
+law = {"inputs": inputs.tolist(), "outputs": output[:, None].tolist(),
+       "residuals": (left / np.sqrt((left ** 2).mean()))[:20].tolist()}
+rows = {"known": known.tolist(), "asked": asked.tolist(), "forest": (-forest.score_samples(asked)).tolist(),
+        "distances": distances.tolist()}
+pareto = stats.genpareto(0.3, loc=1.0, scale=0.5).rvs(20000, random_state=7)
+tail = {"values": [round(float(v), 5) for v in pareto[:6000]], "asked": [4.0, 8.0, 20.0],
+        "surprises": [float(-stats.genpareto(0.3, loc=1.0, scale=0.5).logsf(v) / np.log(10)) for v in (4.0, 8.0, 20.0)]}
+json.dump({"student": tails, "spread": spread, "clusters": clusters, "rows": rows, "law": law, "tail": tail}, __import__("sys").stdout, separators=(",", ":"))
 print()
