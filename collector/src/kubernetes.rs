@@ -1,6 +1,7 @@
 //! A client of a Kubernetes API: the one place that decides where the API is and who we are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderValue, Request};
@@ -13,6 +14,7 @@ use kube::{Client, Config};
 use tower::util::MapRequestLayer;
 
 use crate::access::{self, Authorization, BasicAuth, TlsConfig};
+use crate::source::secret::Secret;
 
 /// Where an API is and who we are to it. With neither a server nor a file: the cluster this process runs in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,18 +57,37 @@ pub async fn client(access: &Access) -> Result<Client, AccessError> {
     let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Client(Box::new(error)))?;
     let file = access.authorization.as_ref().and_then(|authorization| authorization.credentials_file.clone());
     let Some(file) = file.filter(|_| access.api_server.is_some()) else { return Ok(builder.build()) };
-    access::secret(None, Some(&file)).await?; // it can be read at least now
-    Ok(builder.with_layer(&MapRequestLayer::new(move |request| with_token(request, &file))).build())
+    let first = access::secret(None, Some(&file)).await?;
+    let token = TokenFile { file, last: Arc::new(RwLock::new(first)) };
+    Ok(builder.with_layer(&MapRequestLayer::new(move |request| token.sign(request))).build())
 }
 
-/// With the token that is in the file by now: tokens are replaced while we run, and mostly end with a line feed.
-fn with_token(mut request: Request<Body>, file: &Path) -> Request<Body> {
-    let token = std::fs::read_to_string(file).unwrap_or_default();
-    if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", token.trim())) {
-        bearer.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, bearer);
+/// A token in a file, which is replaced while we run.
+#[derive(Clone)]
+struct TokenFile {
+    file: PathBuf,
+    /// What was in it last: a file that is being written just now is empty.
+    last: Arc<RwLock<Option<Secret>>>,
+}
+
+impl TokenFile {
+    fn sign(&self, mut request: Request<Body>) -> Request<Body> {
+        if let Some(bearer) = self.bearer() {
+            request.headers_mut().insert(AUTHORIZATION, bearer);
+        }
+        request
     }
-    request
+
+    fn bearer(&self) -> Option<HeaderValue> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        if !text.trim().is_empty() {
+            *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(Secret::new(text.trim()));
+        }
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", last.as_ref()?.reveal())).ok()?;
+        bearer.set_sensitive(true);
+        Some(bearer)
+    }
 }
 
 async fn config(access: &Access) -> Result<Config, AccessError> {
@@ -109,4 +130,23 @@ async fn written(server: &str, access: &Access) -> Result<Kubeconfig, AccessErro
         current_context: Some(NAME.to_owned()),
         ..Kubeconfig::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_anew_and_the_last_one_stands_while_its_file_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let token = TokenFile { file: file.clone(), last: Arc::new(RwLock::new(None)) };
+        assert_eq!(token.bearer(), None);
+        for (written, expected) in [("one\n", "Bearer one"), ("", "Bearer one"), ("two", "Bearer two")] {
+            std::fs::write(&file, written).unwrap();
+            assert_eq!(token.bearer().unwrap(), expected);
+        }
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(token.bearer().unwrap(), "Bearer two");
+    }
 }
