@@ -263,9 +263,9 @@ fn instant_change(span: &Span<'_>, rate: bool) -> Option<f64> {
 
 /// How much the series changed between its first and its last sample, and the factor that stretches this to the whole range.
 ///
-/// The change is stretched to the ends of the range: fully where a sample lies
-/// near an end (within 1.1 times the mean distance of samples), else by half that distance. A counter that falls was
-/// reset, and is not stretched back beyond the point where it would have been zero.
+/// The change is stretched to the ends of the range: fully where a sample lies near an end (within 1.1 times the mean
+/// distance of samples), else by half that distance. A counter that falls was reset, and is not stretched back beyond the
+/// point where it would have been zero.
 fn change(span: &Span<'_>, counter: bool) -> Option<(f64, f64)> {
     let [first, .., last] = span.samples else { return None };
     let mut change = last.value - first.value;

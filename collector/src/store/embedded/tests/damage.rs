@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::store::embedded::block::{Piece, walk};
+use crate::store::embedded::wire::{Reader, put_frame};
 
 type Contents = BTreeMap<String, BTreeMap<i64, u64>>;
 
@@ -163,4 +165,25 @@ async fn a_whole_store_verifies_without_a_word() {
     assert_eq!((report.damages.as_slice(), report.series), ([].as_slice(), all.len() as u64));
     let samples: u64 = all.values().map(|points| points.len() as u64).sum();
     assert_eq!(report.sealed_samples + report.journal_samples, samples);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_whole_and_says_nothing_is_damage_too() {
+    let (dir, _) = written().await;
+    let block = files(&dir.path().join("blocks")).remove(0);
+    let mut bytes = std::fs::read(&block).unwrap();
+    let chunk = walk(&bytes).find_map(|(at, piece)| matches!(piece, Piece::Chunk(_)).then_some(at)).unwrap();
+    let mut payload = Reader::new(&bytes[chunk..]).frame().unwrap().to_vec();
+    *payload.last_mut().unwrap() ^= 0x80; // the end of the last varint is none any more
+    let mut frame = Vec::new();
+    put_frame(&mut frame, &payload);
+    bytes[chunk..chunk + frame.len()].copy_from_slice(&frame);
+    std::fs::write(&block, bytes).unwrap();
+
+    let report = verify(dir.path()).unwrap();
+    let found: Vec<_> = report.damages.iter().map(|damage| (&damage.file, damage.offset, damage.part)).collect();
+    assert_eq!(found, [(&block, chunk as u64, "a chunk")]);
+    repair(dir.path()).unwrap();
+    let after = verify(dir.path()).unwrap();
+    assert_eq!((after.damages.len(), after.sealed_samples), (0, report.sealed_samples));
 }
