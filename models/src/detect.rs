@@ -11,6 +11,8 @@ mod neighbours;
 mod pace;
 mod params;
 mod recent;
+#[cfg(test)]
+mod reference;
 mod run;
 mod season;
 pub mod synthetic;

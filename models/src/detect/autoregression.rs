@@ -118,24 +118,19 @@ fn subtract(b: &mut [f64], m: usize, i: usize, k: usize, factor: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
     use crate::detect::synthetic::Noise;
 
     #[test]
     fn residuals_are_those_of_scikit_learns_ridge() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
-        let rows = |key: &str| -> Vec<Vec<f32>> {
-            let row =
-                |row: &serde_json::Value| row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-            reference["law"][key].as_array().unwrap().iter().map(row).collect()
-        };
-        let (inputs, outputs) = (rows("inputs"), rows("outputs"));
+        let case = &reference::known()["law"];
+        let (inputs, outputs) = (reference::rows(&case["inputs"]), reference::rows(&case["outputs"]));
         let pairs: Vec<(&[f32], &[f32])> =
             inputs.iter().zip(&outputs).map(|(x, y)| (x.as_slice(), y.as_slice())).collect();
         let (model, mut residuals) = (Autoregression::fit(&pairs).unwrap(), Vec::new());
-        for ((x, y), expected) in pairs.iter().zip(reference["law"]["residuals"].as_array().unwrap()) {
+        for ((x, y), expected) in pairs.iter().zip(reference::numbers(&case["residuals"])) {
             model.residuals(x, y, &mut residuals);
-            assert!((f64::from(residuals[0]) - expected.as_f64().unwrap()).abs() < 1e-4, "{residuals:?} {expected}");
+            assert!((f64::from(residuals[0]) - expected).abs() < 1e-4, "{residuals:?} {expected}");
         }
     }
 

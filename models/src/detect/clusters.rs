@@ -44,6 +44,7 @@ impl Clusters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
 
     /// What a sample stands for at the end.
     fn after(exceeds: impl Iterator<Item = bool>) -> f32 {
@@ -59,11 +60,9 @@ mod tests {
 
     #[test]
     fn the_extremal_index_is_that_of_the_reference() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
-        let case = &reference["clusters"];
+        let case = &reference::known()["clusters"];
         let threshold = case["threshold"].as_f64().unwrap();
-        let values = case["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
+        let values = reference::numbers(&case["values"]).into_iter();
         let mut clusters = Clusters { exceedances: 0.0, begun: 0.0, calm: APART };
         let share = values.map(|value| clusters.observe(value > threshold, 1.0)).filter(|s| !s.is_nan()).last();
         assert!((f64::from(share.unwrap()) - case["index"].as_f64().unwrap()).abs() < 1e-6, "{share:?}");

@@ -124,13 +124,12 @@ fn normal_tail(z: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
     use crate::detect::synthetic::Noise;
 
     #[test]
     fn tails_are_those_of_scipy_within_a_twentieth() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
-        for case in reference["student"].as_array().unwrap() {
+        for case in reference::known()["student"].as_array().unwrap() {
             let [z, freedom, expected] = ["z", "freedom", "surprise"].map(|key| case[key].as_f64().unwrap());
             let told = student(z, freedom);
             assert!((told / expected - 1.0).abs() < 0.05, "{told} for {case}");

@@ -104,21 +104,15 @@ fn below(n: usize, chance: &mut Noise) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
 
     #[test]
     fn scores_are_those_of_scikit_learn_but_for_chance() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
-        let rows = |key: &str| -> Vec<Vec<f32>> {
-            let row = |row: &serde_json::Value| {
-                row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect::<Vec<_>>()
-            };
-            reference["rows"][key].as_array().unwrap().iter().map(row).collect()
-        };
-        let known = rows("known");
+        let case = &reference::known()["rows"];
+        let known = reference::rows(&case["known"]);
         let forest = Forest::grow(&known.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut Noise::new(1));
-        for (row, expected) in rows("asked").iter().zip(reference["rows"]["forest"].as_array().unwrap()) {
-            let (told, expected) = (forest.score(row), expected.as_f64().unwrap());
+        for (row, expected) in reference::rows(&case["asked"]).iter().zip(reference::numbers(&case["forest"])) {
+            let told = forest.score(row);
             assert!((told - expected).abs() < 0.04, "{told} for {expected}");
         }
     }

@@ -61,19 +61,15 @@ fn insert(sorted: &mut [f32; NEIGHBOURS], value: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
 
     #[test]
     fn distances_are_those_of_scikit_learn() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
-        let numbers = |value: &serde_json::Value| -> Vec<f32> {
-            value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
-        };
-        let rows = |key: &str| reference["rows"][key].as_array().unwrap().iter().map(numbers).collect::<Vec<_>>();
-        let known = rows("known");
+        let case = &reference::known()["rows"];
+        let known = reference::rows(&case["known"]);
         let references = References::new(4, known.iter().map(Vec::as_slice));
-        for (row, expected) in rows("asked").iter().zip(numbers(&reference["rows"]["distances"])) {
-            assert!((references.distance(row) - f64::from(expected)).abs() < 1e-4, "{row:?} {expected}");
+        for (row, expected) in reference::rows(&case["asked"]).iter().zip(reference::numbers(&case["distances"])) {
+            assert!((references.distance(row) - expected).abs() < 1e-4, "{row:?} {expected}");
         }
     }
 

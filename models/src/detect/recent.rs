@@ -77,6 +77,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
 
     #[test]
     fn the_spread_is_the_median_distance_from_the_median() {
@@ -87,13 +88,12 @@ mod tests {
 
     #[test]
     fn the_spread_is_that_of_scipy() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
+        let case = &reference::known()["spread"];
         let mut recent = Recent::default();
-        for value in reference["spread"]["values"].as_array().unwrap() {
-            recent.observe(value.as_f64().unwrap(), 1.0, 31.0);
+        for value in reference::numbers(&case["values"]) {
+            recent.observe(value, 1.0, 31.0);
         }
-        let expected = reference["spread"]["spread"].as_f64().unwrap();
+        let expected = case["spread"].as_f64().unwrap();
         assert!((recent.spread() - expected).abs() < 1e-4, "{} {expected}", recent.spread());
     }
 

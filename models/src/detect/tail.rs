@@ -229,17 +229,18 @@ fn edge(k: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::reference;
 
     #[test]
     fn a_heavy_tail_is_continued_as_scipy_knows_it() {
-        let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/reference/detect.json")).unwrap();
+        let case = &reference::known()["tail"];
         let mut tail = Tail::default();
-        for value in reference["tail"]["values"].as_array().unwrap() {
-            tail.learn(value.as_f64().unwrap(), 1.0, 1.0);
+        for value in reference::numbers(&case["values"]) {
+            tail.learn(value, 1.0, 1.0);
         }
-        let numbers = |key: &str| reference["tail"][key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
-        for (evidence, expected) in numbers("asked").zip(numbers("surprises")) {
+        for (evidence, expected) in
+            reference::numbers(&case["asked"]).into_iter().zip(reference::numbers(&case["surprises"]))
+        {
             let told = tail.surprise(evidence);
             assert!((told / expected - 1.0).abs() < 0.12, "{told} for {evidence}, which is {expected}");
         }
