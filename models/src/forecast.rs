@@ -8,6 +8,7 @@ mod clean;
 mod combine;
 mod ets;
 mod extent;
+mod given;
 #[cfg(test)]
 mod hardship;
 mod held;
@@ -32,6 +33,7 @@ mod spread;
 mod theta;
 mod upset;
 
+pub use given::{ArimaOrders, Given, NotOrders};
 pub use member::{Kind, NoSuchModel};
 
 use serde::{Deserialize, Serialize};

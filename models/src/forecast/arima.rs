@@ -14,7 +14,7 @@ mod search;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use difference::Differences;
-pub(crate) use search::{LONGEST_SEASON, Orders};
+pub(crate) use search::{LONGEST_SEASON, MAX_ORDER, Orders};
 
 use super::clean::fill;
 use super::point::Path;
@@ -57,6 +57,17 @@ impl Arima {
     /// As [`fit`](Self::fit), with seasonal terms of a `period` up to [`LONGEST_SEASON`].
     pub(crate) fn seasonal(y: &[f64], period: usize) -> Self {
         Self::at_end(search::best(y, &[], Some(period)), y, &[])
+    }
+
+    /// As [`fit`](Self::fit), with orders and differences that are known.
+    pub(crate) fn with_orders(y: &[f64], orders: Orders, differences: Differences) -> Self {
+        let known = Coefficients { orders, differences, ar: vec![], ma: vec![], constant: 0.0, slopes: vec![] };
+        Self::at_end(search::again(y, &[], &known), y, &[])
+    }
+
+    /// Its orders and differences.
+    pub(crate) fn shape(&self) -> (Orders, Differences) {
+        (self.coefficients.orders, self.coefficients.differences)
     }
 
     /// As [`fit`](Self::fit), on what a regression on `regressors` (each as long as `y`, finite) leaves over; regression

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::clean::{Fence, fill};
 use super::combine::Losses;
 use super::extent::{self, Extents};
+use super::given::{ArimaOrders, Given};
 use super::held::Held;
 use super::interval::Errors;
 use super::member::{Kind, Member, Role};
@@ -46,6 +47,9 @@ pub struct Combination {
     pub kinds: Vec<Kind>,
     /// What is done beside; all of it unless one wants to see what a step adds.
     pub steps: Steps,
+    /// What members need not find or bring themselves.
+    #[serde(default)]
+    pub given: Given,
 }
 
 /// Steps of a combination that can be left out.
@@ -68,7 +72,8 @@ impl Combination {
     /// The methods that gain from each other for `horizon` steps, the seasons found.
     #[must_use]
     pub fn new(horizon: Horizon) -> Self {
-        Self { horizon, seasons: None, kinds: Kind::COMBINED.to_vec(), steps: Steps::ALL }
+        let kinds = Kind::COMBINED.to_vec();
+        Self { horizon, seasons: None, kinds, steps: Steps::ALL, given: Given::default() }
     }
 
     /// Every member there is, ARIMA among them: for the few series on which decisions rest, where a fit may take a
@@ -202,7 +207,7 @@ impl Live {
         fence: Fence,
     ) -> Result<Self, FitError> {
         let horizon = method.horizon.steps();
-        let fit = |role: Role| role.fit(values, &periods, horizon).map(|member| (role, member));
+        let fit = |role: Role| role.fit_as(&method.given, values, &periods, horizon).map(|member| (role, member));
         let (roles, members): (Vec<Role>, Vec<Member>) =
             Role::all(&method.kinds, &periods).into_iter().filter_map(fit).unzip();
         if members.is_empty() {
@@ -255,6 +260,17 @@ impl Live {
     pub fn shares(&self) -> Vec<(String, f64)> {
         let share = |i: usize| self.weights.iter().map(|w| w[i]).sum::<f64>() / self.weights.len() as f64;
         self.roles.iter().enumerate().map(|(i, role)| (role.label(&self.periods), share(i))).collect()
+    }
+
+    /// The orders of its ARIMA, found or given; `None` where it has none.
+    #[must_use]
+    pub fn arima_orders(&self) -> Option<ArimaOrders> {
+        self.members.iter().find_map(Member::arima_orders)
+    }
+
+    /// Gives back what is not kept with the model; see [`Given`].
+    pub fn give(&mut self, given: &Given) {
+        self.members.iter_mut().for_each(|member| member.give(given));
     }
 
     /// Takes in unseen values one by one and scores every member on them.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::auto::{Combination, Foreseen, Live};
-use super::{FitError, Fitted, Forecast, Forecaster, Horizon, Quantile};
+use super::{FitError, Fitted, Forecast, Forecaster, Given, Horizon, Quantile};
 use crate::series::{Step, Timestamp, Window};
 
 const DAY: i64 = 86_400;
@@ -250,6 +250,11 @@ impl Dated {
     #[must_use]
     pub fn calendar(&self) -> &Calendar {
         &self.calendar
+    }
+
+    /// As [`Live::give`].
+    pub fn give(&mut self, given: &Given) {
+        self.live.give(given);
     }
 
     /// The forecast with the names and scores of what made it.

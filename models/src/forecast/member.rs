@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::adjusted::{Adjusted, Seasonal};
 use super::arima::{Arima, LONGEST_SEASON};
 use super::ets::Ets;
+use super::given::{ArimaOrders, Given};
 use super::naive::{LastPeriod, LastValue};
 #[cfg(feature = "neural")]
 use super::neural::Lstm;
@@ -188,6 +189,20 @@ impl Role {
 }
 
 impl Role {
+    /// As [`fit`](Self::fit), with what is `given`.
+    pub(crate) fn fit_as(&self, given: &Given, y: &[f64], periods: &[usize], horizon: usize) -> Option<Member> {
+        let orders = given.orders.filter(|_| matches!(self.kind, Kind::Arima | Kind::Sarima));
+        let Some(orders) = orders else {
+            let mut member = self.fit(y, periods, horizon)?;
+            member.give(given);
+            return Some(member);
+        };
+        let (orders, differences) = orders.parts();
+        let rest = self.taken_off(periods);
+        let fit = |rest: &[f64]| Arima::with_orders(newest(rest, ARIMA_VALUES), orders, differences);
+        Some(Member::Arima(adjusted(y, &rest, fit)))
+    }
+
     /// As [`fit`](Self::fit), with what was found out on an older part of the same history and need not be sought anew.
     pub(crate) fn refit(&self, old: &Member, y: &[f64], periods: &[usize], horizon: usize) -> Option<Member> {
         match old {
@@ -197,6 +212,12 @@ impl Role {
             }
             Member::Ets(old) if self.kind == Kind::Ets => {
                 Some(Member::Ets(adjusted(y, periods, |rest| old.model.refit(newest(rest, ETS_VALUES)))))
+            }
+            #[cfg(feature = "neural")]
+            Member::Lstm(old) => {
+                let mut fresh = Lstm::fit(y, periods)?;
+                fresh.network.clone_from(&old.network);
+                Some(Member::Lstm(fresh))
             }
             _ => self.fit(y, periods, horizon),
         }
@@ -240,6 +261,24 @@ pub(crate) enum Member {
 }
 
 impl Member {
+    /// Takes what is not kept with a model.
+    pub(crate) fn give(&mut self, given: &Given) {
+        #[cfg(feature = "neural")]
+        if let Self::Lstm(lstm) = self {
+            lstm.network.clone_from(&given.network);
+        }
+        #[cfg(not(feature = "neural"))]
+        let _ = given;
+    }
+
+    /// The orders of an ARIMA.
+    pub(crate) fn arima_orders(&self) -> Option<ArimaOrders> {
+        match self {
+            Self::Arima(arima) => Some(ArimaOrders::of(arima.model.shape())),
+            _ => None,
+        }
+    }
+
     fn model(&self) -> &dyn Path {
         match self {
             Self::Naive(model) => model,

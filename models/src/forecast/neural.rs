@@ -6,7 +6,7 @@ mod made;
 mod network;
 mod train;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub(crate) struct Lstm {
     periods: Vec<usize>,
     /// Usual course of each period: one value for each place of the cycle, that of the next value first.
     courses: Vec<Vec<f64>>,
+    /// Weights of its own; without them those in use everywhere. Not kept with the model: who keeps it gives them again.
+    #[serde(skip)]
+    pub(crate) network: Option<Arc<Network>>,
 }
 
 impl Lstm {
@@ -32,7 +35,7 @@ impl Lstm {
         let periods: Vec<usize> = periods.iter().copied().filter(fits).take(SEASONS).collect();
         let tail = |p: &usize| course(y, *p).split_off(y.len() - p - RECENT);
         let courses = periods.iter().map(tail).collect();
-        (y.len() > RECENT).then_some(Self { periods, courses })
+        (y.len() > RECENT).then_some(Self { periods, courses, network: None })
     }
 }
 
@@ -40,7 +43,8 @@ impl Path for Lstm {
     fn path(&self, past: &[f64], horizon: usize) -> Vec<f64> {
         let n = past.len();
         let last = past.last().copied().unwrap_or(0.0);
-        let Some(network) = network().filter(|_| n >= self.reach()) else { return vec![last; horizon] };
+        let network: Option<&Network> = self.network.as_deref().or_else(|| network());
+        let Some(network) = network.filter(|_| n >= self.reach()) else { return vec![last; horizon] };
         let season = |(period, course): (&usize, &Vec<f64>)| {
             let (first, course) = (n - course.len(), course.clone());
             Season { period: *period, usual: move |i: usize| course[i.saturating_sub(first)] }

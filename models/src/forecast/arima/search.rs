@@ -11,7 +11,7 @@ use crate::forecast::clean::fill;
 use crate::forecast::simplex;
 
 /// Greatest autoregressive and moving-average order looked at.
-const MAX_ORDER: usize = 3;
+pub(crate) const MAX_ORDER: usize = 3;
 /// Longest season that seasonal terms describe; the filter's state grows with it.
 pub(crate) const LONGEST_SEASON: usize = GREATEST_ORDER - MAX_ORDER;
 /// Fewer differenced values than this only ever get white noise.
