@@ -91,6 +91,7 @@ fn facts(now: Timestamp, demands: &[(&str, f64)]) -> Snapshot {
         demand: seen(*demand),
         replicas: seen((demand / 8.0).ceil()),
         foresight: Foresight::Abstained { reason: "too few observations".to_owned() },
+        model: bellwether_models::outlook::ModelRef::default(),
         anomalies: Vec::new(),
         running: Running::default(),
     };

@@ -142,6 +142,7 @@ fn facts(now: Timestamp, demand: f64) -> Snapshot {
         demand: Some(Observed { at: now, value: demand }),
         replicas: None,
         foresight: Foresight::Abstained { reason: "too few observations".to_owned() },
+        model: bellwether_models::outlook::ModelRef::default(),
         anomalies: Vec::new(),
         running: Running::default(),
     };

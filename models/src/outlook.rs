@@ -14,6 +14,9 @@ pub struct Outlook {
     pub workload: String,
     /// When it was made; an outlook grows stale.
     pub made_at: Timestamp,
+    /// Which model of the workload's registry made the forecast.
+    #[serde(default)]
+    pub model: ModelRef,
     /// Newest demand with the time it was observed; `None` when there is no recent data (which is not zero).
     pub demand: Option<Observed>,
     /// Newest replica count with the time it was observed.
@@ -25,6 +28,21 @@ pub struct Outlook {
     /// How its replicas run.
     #[serde(default)]
     pub running: Running,
+}
+
+/// A model of a workload's registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// What it is: `automatic`, `lstm` or `arima`.
+    pub kind: String,
+    /// Which of the workload's models; 0 for the combination that comes with the program.
+    pub version: u64,
+}
+
+impl Default for ModelRef {
+    fn default() -> Self {
+        Self { kind: "automatic".to_owned(), version: 0 }
+    }
 }
 
 /// How the replicas of a workload run, as far as anybody measures it.

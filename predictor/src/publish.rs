@@ -5,6 +5,9 @@ use std::time::Duration;
 use bellwether_collector::store::{Batch, SeriesSamples};
 use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::{Labels, Sample, Step, Timestamp};
+use metrics::gauge;
+
+use crate::registry::Live;
 
 /// Series of forecast quantiles, stamped with the time at which they were made.
 pub const FORECAST: &str = "bellwether_forecast";
@@ -42,6 +45,14 @@ pub fn score_series(workload: &str, symptom: &str, series: &Labels, at: Timestam
         ("series", series.to_string().as_str()),
     ]);
     one(labels, at, score)
+}
+
+/// Tells how a model of `workload` does live, as metrics of our own.
+pub fn live(workload: &str, version: u64, live: &Live) {
+    let labels = [("workload", workload.to_owned()), ("version", version.to_string())];
+    gauge!("bellwether_predictor_model_pinball", &labels).set(live.pinball);
+    gauge!("bellwether_predictor_model_coverage_p95_ratio", &labels).set(live.coverage_p95);
+    gauge!("bellwether_predictor_model_origins", &labels).set(live.origins as f64);
 }
 
 /// The shortest lead at which forecasts on a grid of `step` over `horizon` steps are written.
@@ -92,6 +103,7 @@ mod tests {
             demand: None,
             replicas: None,
             foresight: Foresight::Forecast { forecast, model: "arima".to_owned(), scores: vec![] },
+            model: bellwether_models::outlook::ModelRef::default(),
             anomalies: vec![],
             running: bellwether_models::outlook::Running::default(),
         }

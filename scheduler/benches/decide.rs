@@ -72,6 +72,7 @@ fn snapshot(count: usize, now: Timestamp) -> Snapshot {
             demand: seen(demand),
             replicas: seen(30.0),
             foresight: Foresight::Forecast { forecast, model: "theta".to_owned(), scores: Vec::new() },
+            model: bellwether_models::outlook::ModelRef::default(),
             anomalies: Vec::new(),
             running: Running { ready: seen(30.0), utilisation: seen(demand / 300.0), changed_at: None },
         }

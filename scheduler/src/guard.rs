@@ -361,6 +361,7 @@ mod tests {
             demand: Some(Observed { at: at(0), value }),
             replicas: None,
             foresight: Foresight::Abstained { reason: "none".to_owned() },
+            model: bellwether_models::outlook::ModelRef::default(),
             anomalies: Vec::new(),
             running: Running { changed_at: Some(at(-60)), ..Running::default() },
         };

@@ -46,6 +46,7 @@ fn outlook(now: Timestamp, demand: f64, foresight: Foresight) -> Outlook {
         demand: Some(Observed { at: now, value: demand }),
         replicas: None,
         foresight,
+        model: bellwether_models::outlook::ModelRef::default(),
         anomalies: Vec::new(),
         running: Running::default(),
     }

@@ -370,6 +370,7 @@ mod tests {
             demand: Some(Observed { at: at(now), value: demand }),
             replicas: None,
             foresight: Foresight::Forecast { forecast, model: "ets".to_owned(), scores },
+            model: bellwether_models::outlook::ModelRef::default(),
             anomalies: Vec::new(),
             running: Running::default(),
         }

@@ -39,6 +39,7 @@ fn snapshot(now: Timestamp, loads: &[Option<(f64, f64)>]) -> Snapshot {
             model: "theta".to_owned(),
             scores: Vec::new(),
         },
+        model: bellwether_models::outlook::ModelRef::default(),
         anomalies: Vec::new(),
         running: Running::default(),
     };

@@ -65,6 +65,7 @@ fn facts(now: Timestamp, demand: f64, replicas: f64) -> Snapshot {
         demand: Some(Observed { at: now, value: demand }),
         replicas: Some(Observed { at: now, value: replicas }),
         foresight: Foresight::Abstained { reason: "too few observations".to_owned() },
+        model: bellwether_models::outlook::ModelRef::default(),
         anomalies: Vec::new(),
         running: Running::default(),
     };

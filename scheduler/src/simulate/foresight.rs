@@ -40,6 +40,7 @@ impl<'a> Foresight<'a> {
             demand: None,
             replicas: None,
             foresight: abstained("nothing is known yet"),
+            model: outlook::ModelRef::default(),
             anomalies: Vec::new(),
             running: Running::default(),
         };
