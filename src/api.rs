@@ -25,6 +25,7 @@ pub mod backup;
 pub mod chart;
 mod extender;
 mod limits;
+pub mod models;
 mod overview;
 pub mod page;
 mod people;
@@ -78,6 +79,8 @@ pub struct Loaded {
 /// When the token's file cannot be read.
 pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Result<Router> {
     let open = system::health_router(faces.clone());
+    let models =
+        models::Models { registry: pipeline.models(), config: faces.config.clone(), clock: faces.clock.clone() };
     let received = match config.store.refuses_others() {
         None => push::router_with(pipeline.ingest.clone(), config.push.clone()),
         Some(why) => push::events_router(pipeline.ingest.clone(), config.push.clone(), &why),
@@ -93,6 +96,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(extender::router(faces.clone()))
         .merge(prometheus::router(faces.clone()))
         .merge(limits::router(pipeline.ingest.clone()))
+        .merge(models::router(models))
         .merge(overview::router(faces))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
     if let Some(token) = config.server.bearer_token()? {

@@ -13,7 +13,8 @@ use bellwether_collector::source::push::PushConfig;
 use bellwether_collector::source::scrape::ScrapeConfig;
 use bellwether_models::duration::as_text;
 use bellwether_predictor::config::{
-    Backend, CalendarConfig, CalledService, DetectionConfig, ForecastConfig, KnownEvent, Quantity, Ratio, SetAside,
+    Backend, CalendarConfig, CalledService, DetectionConfig, ForecastConfig, KnownEvent, ModelsConfig, Quantity, Ratio,
+    SetAside,
 };
 use bellwether_scheduler::config::{ActuatorConfig, AlertsConfig, GrpcConfig, Limit, RerouteConfig, ScaleConfig};
 use ipnet::IpNet;
@@ -58,6 +59,8 @@ pub struct Config {
     pub events: Vec<KnownEvent>,
     /// How anomalies are found.
     pub detection: DetectionConfig,
+    /// Where models are kept, and when one takes another's place.
+    pub models: ModelsConfig,
     /// Quantities that must not pass a limit, such as disks.
     pub limits: Vec<Limit>,
     /// Where incidents are sent.
@@ -265,6 +268,7 @@ impl Config {
             ("host", self.host != other.host),
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
             ("grpc", self.grpc != other.grpc),
+            ("models.directory, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
             ("kubernetes", self.kubernetes != other.kubernetes),
             ("workloads.scale.actuator (the first one of Kubernetes)", self.needs_cluster() != other.needs_cluster()),
         ];
@@ -313,6 +317,7 @@ impl Config {
             calendars: self.calendars.clone(),
             events: self.events.clone(),
             detection: self.detection.clone(),
+            models: self.models.clone(),
         }
     }
 

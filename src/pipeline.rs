@@ -12,6 +12,11 @@ use bellwether_collector::store::{SeriesSamples, SharedStore};
 use bellwether_models::incident::leniency;
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::{Labels, Sample, Timestamp};
+use bellwether_predictor::config::ModelsConfig;
+use bellwether_predictor::read::chain;
+use bellwether_predictor::registry::Registry;
+use bellwether_predictor::registry::seal::Trust;
+use bellwether_predictor::registry::storage::{Folder, Memory, Storage};
 use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::service::View;
 use tokio::sync::watch;
@@ -66,8 +71,13 @@ impl Pipeline {
         let ingest = Ingest::with_clock(store.clone(), config.ingest.clone(), clock);
         let engine = Engine::new(store.clone(), config.query.clone());
         let state = state.map(Path::to_owned);
+        let models = models(&config.models, state.as_deref())?;
+        if let Err(error) = models.refresh().await {
+            warn!(error = %chain(&error), "the registry of models cannot be read yet; what comes with the program serves");
+        }
         let predictor =
             bellwether_predictor::Service::new(config.predictor(), engine.clone(), ingest.clone(), state.clone());
+        let predictor = predictor.with_models(models);
         let sink = Arc::new(IntoStore(ingest.clone()));
         let scheduler = bellwether_scheduler::Service::new(config.scheduler(), sink, state);
         let scheduler = scheduler.await.context("could not start the scheduler")?;
@@ -111,6 +121,12 @@ impl Pipeline {
         self.predictor.subscribe()
     }
 
+    /// The registry of models.
+    #[must_use]
+    pub fn models(&self) -> Arc<Registry> {
+        self.predictor.models()
+    }
+
     /// Questions and orders for the scheduler.
     #[must_use]
     pub fn scheduler(&self) -> bellwether_scheduler::Handle {
@@ -127,6 +143,20 @@ impl Pipeline {
         self.predictor.reconfigure(config.predictor());
         Ok(())
     }
+}
+
+/// Opens the registry of models: in its own folder, or beside what else is learnt, or where nothing is kept in memory.
+///
+/// # Errors
+/// When a key that is to be trusted cannot be read.
+pub fn models(config: &ModelsConfig, state: Option<&Path>) -> anyhow::Result<Arc<Registry>> {
+    let trust = Trust::read(&config.trusted_keys, config.require_signature).context("models.trusted_keys")?;
+    let folder = config.directory.clone().or_else(|| state.map(|state| state.join("models")));
+    let storage = match folder {
+        Some(folder) => Arc::new(Folder(folder)) as Arc<dyn Storage>,
+        None => Arc::new(Memory::default()),
+    };
+    Ok(Arc::new(Registry::new(storage, trust)))
 }
 
 #[cfg(feature = "kubernetes")]

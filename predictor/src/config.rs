@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::calendar::{CalendarConfig, KnownEvent, Weekday};
+pub use crate::registry::config::{ModelsConfig, Promote};
 
 /// Everything the predictor is told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +34,8 @@ pub struct Config {
     pub events: Vec<KnownEvent>,
     /// How anomalies become incidents.
     pub detection: DetectionConfig,
+    /// Where models are kept, and when one takes another's place.
+    pub models: ModelsConfig,
 }
 
 /// A span of time that was not ordinary. Its values are shown and acted upon, but no forecast takes them for the usual
@@ -460,6 +463,7 @@ impl Config {
             event.check(&format!("events[{index}]"), &mut faults);
         }
         self.detection.check("detection", &mut faults);
+        faults.0.extend(self.models.faults("models"));
         faults.0
     }
 }

@@ -20,6 +20,10 @@ use crate::due::{Due, Rhythm, Work};
 use crate::foresee::{Abstention, Foreseer, Learnt, Wanted};
 use crate::pool::Pool;
 use crate::read;
+use crate::registry::config::ModelsConfig;
+use crate::registry::manifest::Artefact;
+use crate::registry::record::Record;
+use crate::registry::{Lineup, Live};
 
 /// What the fits of one tick may cost together, in light ones: a long history takes seconds, and decisions wait for the
 /// tick. The rest wait their turn; what is observed of them is told all the same.
@@ -48,11 +52,20 @@ struct Target {
     utilisation: Option<String>,
     calendar: Calendar,
     forecast: ForecastConfig,
+    model: Arc<Artefact>,
+    /// 0 for who serves, from 1 on for those in its shadow, the next to serve first.
+    rank: usize,
+    /// Whether what it foresees is set beside what comes.
+    is_scored: bool,
 }
 
 impl Target {
-    fn all_of(config: &Config) -> Vec<Self> {
+    fn all_of(config: &Config, lineups: &BTreeMap<String, Lineup>) -> Vec<Self> {
+        let model = Arc::new(Artefact::built_in(""));
         let workloads = config.workloads.iter().map(|w| Self {
+            model: Arc::clone(&model),
+            rank: 0,
+            is_scored: false,
             kind: Kind::Workload,
             name: w.name.clone(),
             query: w.demand.clone(),
@@ -62,7 +75,11 @@ impl Target {
             calendar: calendar::of_workload(w, config),
             forecast: w.forecast,
         });
+        let workloads = workloads.flat_map(|target| target.with_shadows(lineups));
         let backends = config.backends.iter().map(|b| Self {
+            model: Arc::clone(&model),
+            rank: 0,
+            is_scored: false,
             kind: Kind::Backend,
             name: b.name.clone(),
             query: b.load.clone(),
@@ -73,6 +90,9 @@ impl Target {
             forecast: b.forecast,
         });
         let quantities = config.quantities.iter().map(|q| Self {
+            model: Arc::clone(&model),
+            rank: 0,
+            is_scored: false,
             kind: Kind::Quantity,
             name: q.name.clone(),
             query: q.query.clone(),
@@ -85,8 +105,34 @@ impl Target {
         workloads.chain(backends).chain(quantities).collect()
     }
 
+    /// Itself with the champion that stands, and those in its shadow.
+    fn with_shadows(self, lineups: &BTreeMap<String, Lineup>) -> Vec<Self> {
+        let Some(lineup) = lineups.get(&self.name) else { return vec![self] };
+        let is_scored = !lineup.shadows.is_empty() || lineup.champion.manifest.version != 0;
+        let models = std::iter::once(&lineup.champion).chain(&lineup.shadows);
+        let target = |(rank, model): (usize, &Arc<Artefact>)| {
+            let facts = |query: &Option<String>| query.clone().filter(|_| rank == 0);
+            Self {
+                model: Arc::clone(model),
+                rank,
+                is_scored,
+                replicas: facts(&self.replicas),
+                ready: facts(&self.ready),
+                utilisation: facts(&self.utilisation),
+                ..self.clone()
+            }
+        };
+        models.enumerate().map(target).collect()
+    }
+
+    fn version(&self) -> u64 {
+        self.model.manifest.version
+    }
+
+    /// The kind comes first and up to the first space, so that no name is taken for another.
     fn key(&self) -> String {
         match self.kind {
+            Kind::Workload if self.version() > 0 => format!("workload@{} {}", self.version(), self.name),
             Kind::Workload => format!("workload {}", self.name),
             Kind::Backend => format!("backend {}", self.name),
             Kind::Quantity => format!("quantity {}", self.name),
@@ -124,8 +170,14 @@ impl Target {
 struct Mind {
     target: Target,
     /// Shared with the computation, so that a tick dropped half-way loses nothing.
-    foreseer: Arc<Mutex<Foreseer>>,
+    seat: Arc<Mutex<Seat>>,
     outlook: Option<Outlook>,
+}
+
+/// What foresees a series, and how it has done.
+struct Seat {
+    foreseer: Foreseer,
+    record: Option<Record>,
 }
 
 /// The outlook of every workload and backend, kept up to date.
@@ -136,6 +188,7 @@ pub struct Demand {
     /// What was remembered and waits for its series to be named, with its query.
     remembered: Memory,
     set_aside: Vec<SetAside>,
+    lineups: BTreeMap<String, Lineup>,
 }
 
 /// The models by key of their series, each with the query it was learnt from.
@@ -145,18 +198,54 @@ impl Demand {
     /// Takes over what `config` names; what stays the same keeps what it has learnt.
     pub fn reconfigure(&mut self, config: &Config) {
         self.set_aside.clone_from(&config.set_aside);
-        let targets: BTreeMap<String, Target> = Target::all_of(config).into_iter().map(|t| (t.key(), t)).collect();
+        let targets = Target::all_of(config, &self.lineups);
+        let targets: BTreeMap<String, Target> = targets.into_iter().map(|t| (t.key(), t)).collect();
         self.minds.retain(|key, mind| targets.get(key).is_some_and(|t| keeps_its_mind(t, &mind.target)));
         let minds = &self.minds;
         self.due.retain(|key| minds.contains_key(key));
         for (key, target) in targets {
             self.due.add(&key, target.rhythm());
             match self.minds.get_mut(&key) {
-                Some(mind) => mind.target = target,
-                None => self.begin(key, target),
+                Some(mind) => {
+                    if mind.target.rank > 0 && target.rank == 0 {
+                        self.due.look_next(&key); // its outlook lacks what only those who serve ask for
+                    }
+                    mind.target = target;
+                }
+                None => self.begin(key, target, &config.models),
             }
         }
+        for mind in self.minds.values() {
+            locked(&mind.seat).keep_record(&mind.target, &config.models);
+        }
         self.remembered.clear();
+    }
+
+    /// Has these models forecast the workloads of `config`; a workload without a lineup is forecast by the combination that
+    /// comes with the program.
+    pub fn line_up(&mut self, lineups: BTreeMap<String, Lineup>, config: &Config) {
+        if self.lineups != lineups {
+            self.lineups = lineups;
+            self.reconfigure(config);
+        }
+    }
+
+    /// The live record of every version of the models of `workload`.
+    #[must_use]
+    pub fn records(&self, workload: &str) -> BTreeMap<u64, Record> {
+        let minds = self.of_workload(workload);
+        minds.filter_map(|mind| Some((mind.target.version(), locked(&mind.seat).record.clone()?))).collect()
+    }
+
+    /// How every version of the models of `workload` does live, where anything is known.
+    #[must_use]
+    pub fn live(&self, workload: &str) -> BTreeMap<u64, Live> {
+        let minds = self.of_workload(workload);
+        minds.filter_map(|mind| Some((mind.target.version(), locked(&mind.seat).record.as_ref()?.live()?))).collect()
+    }
+
+    fn of_workload(&self, name: &str) -> impl Iterator<Item = &Mind> {
+        self.minds.values().filter(move |mind| mind.target.kind == Kind::Workload && mind.target.name == name)
     }
 
     /// Takes up what was remembered, for the series that are named next.
@@ -169,27 +258,29 @@ impl Demand {
     #[must_use]
     pub fn memory(&self) -> Memory {
         let learnt = |(key, mind): (&String, &Mind)| {
-            Some((key.clone(), (mind.target.query.clone(), locked(&mind.foreseer).memory()?)))
+            Some((key.clone(), (mind.target.query.clone(), locked(&mind.seat).foreseer.memory()?)))
         };
         self.minds.iter().filter_map(learnt).collect()
     }
 
-    fn begin(&mut self, key: String, target: Target) {
+    fn begin(&mut self, key: String, target: Target, models: &ModelsConfig) {
         let known = self.remembered.remove(&key).filter(|(query, learnt)| {
             *query == target.query && *learnt.config() == target.forecast && *learnt.calendar() == target.calendar
         });
         let foreseer = match known {
             Some((_, learnt)) => {
                 self.due.known_already(&key, learnt.through());
-                Foreseer::recall(learnt)
+                Foreseer::recall(learnt, Arc::clone(&target.model))
             }
-            None => Foreseer::new(target.forecast, target.calendar.clone()),
+            None => Foreseer::with_model(target.forecast, target.calendar.clone(), Arc::clone(&target.model)),
         };
-        self.minds.insert(key, Mind { foreseer: Arc::new(Mutex::new(foreseer)), target, outlook: None });
+        let mut seat = Seat { foreseer, record: None };
+        seat.keep_record(&target, models);
+        self.minds.insert(key, Mind { seat: Arc::new(Mutex::new(seat)), target, outlook: None });
     }
 
     /// Brings every outlook that is due up to `now`; gives those that changed.
-    pub async fn tick(&mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Vec<&Outlook> {
+    pub async fn tick(&mut self, now: Timestamp, engine: &Engine, pool: &Pool) -> Vec<Outlook> {
         let work = self.due.poll(now, FITTING_PER_TICK);
         let names: Vec<String> = work.iter().map(|w| w.name.clone()).collect();
         let deploys = self.deploys(now, &work, engine).await;
@@ -202,17 +293,39 @@ impl Demand {
         for done in done {
             self.finish(done, now);
         }
-        names.iter().filter_map(|name| self.minds.get(name)?.outlook.as_ref()).collect()
+        let serving = names.iter().filter_map(|name| self.minds.get(name)).filter(|mind| mind.target.rank == 0);
+        serving.filter_map(|mind| self.said(mind)).collect()
     }
 
     /// The newest outlooks of workloads, of backends and of quantities, each in order of name.
     #[must_use]
     pub fn outlooks(&self) -> (Vec<Outlook>, Vec<Outlook>, Vec<Outlook>) {
         let of = |kind: Kind| {
-            let minds = self.minds.values().filter(move |mind| mind.target.kind == kind);
-            minds.filter_map(|mind| mind.outlook.clone()).collect()
+            let minds = self.minds.values().filter(move |mind| mind.target.kind == kind && mind.target.rank == 0);
+            let mut outlooks: Vec<Outlook> = minds.filter_map(|mind| self.said(mind)).collect();
+            outlooks.sort_by(|a, b| a.workload.cmp(&b.workload));
+            outlooks
         };
         (of(Kind::Workload), of(Kind::Backend), of(Kind::Quantity))
+    }
+
+    /// What is known of a series; while its champion has nothing to say, what the next in its shadow says.
+    fn said(&self, mind: &Mind) -> Option<Outlook> {
+        let outlook = mind.outlook.clone()?;
+        if mind.target.kind != Kind::Workload || matches!(outlook.foresight, Foresight::Forecast { .. }) {
+            return Some(outlook);
+        }
+        let next = self.of_workload(&mind.target.name).filter(|next| next.target.rank > 0);
+        let next = next.filter_map(|next| Some((next.target.rank, next.outlook.as_ref()?)));
+        let speaks = |(_, next): &(usize, &Outlook)| {
+            matches!(next.foresight, Foresight::Forecast { .. }) && next.made_at == outlook.made_at
+        };
+        match next.filter(speaks).min_by_key(|(rank, _)| *rank) {
+            Some((_, next)) => {
+                Some(Outlook { foresight: next.foresight.clone(), model: next.model.clone(), ..outlook })
+            }
+            None => Some(outlook),
+        }
     }
 
     /// When the next series is due.
@@ -239,7 +352,7 @@ impl Demand {
         let mind = self.minds.get(&work.name)?;
         let spans = self.set_aside.iter().filter_map(|span| span.of(&mind.target.name));
         let aside = spans.chain(mind.target.unsettled(deploys)).collect();
-        Some(Job { foreseer: Arc::clone(&mind.foreseer), target: mind.target.clone(), work, aside })
+        Some(Job { seat: Arc::clone(&mind.seat), target: mind.target.clone(), work, aside })
     }
 
     fn finish(&mut self, done: Done, now: Timestamp) {
@@ -254,14 +367,17 @@ impl Demand {
 }
 
 fn keeps_its_mind(new: &Target, old: &Target) -> bool {
-    new.query == old.query && new.forecast == old.forecast && new.calendar == old.calendar
+    new.query == old.query
+        && new.forecast == old.forecast
+        && new.calendar == old.calendar
+        && new.model.manifest.sha256 == old.model.manifest.sha256
 }
 
 /// One series on its way through reading and computing.
 struct Job {
     work: Work,
     target: Target,
-    foreseer: Arc<Mutex<Foreseer>>,
+    seat: Arc<Mutex<Seat>>,
     aside: Vec<(Timestamp, Timestamp)>,
 }
 
@@ -286,7 +402,8 @@ impl Job {
         let outlook = Outlook {
             workload: self.target.name.clone(),
             made_at: now,
-            demand: locked(&self.foreseer).observed(now),
+            model: self.target.model.manifest.reference(),
+            demand: locked(&self.seat).foreseer.observed(now),
             replicas,
             foresight: said.unwrap_or_else(|why| abstained(&self.target, &why)),
             anomalies: Vec::new(),
@@ -296,19 +413,19 @@ impl Job {
     }
 
     async fn read(&self, now: Timestamp, engine: &Engine) -> Result<(Wanted, Window), Abstention> {
-        let wanted = locked(&self.foreseer).wants(now, self.work.refit);
+        let wanted = locked(&self.seat).foreseer.wants(now, self.work.refit);
         let window = read::one_window(engine, &self.target.query, wanted, self.target.forecast.grid()).await?;
         Ok((wanted, window))
     }
 
     async fn compute(&mut self, wanted: Wanted, window: Window, now: Timestamp, pool: &Pool) -> Computed {
-        let (foreseer, aside) = (Arc::clone(&self.foreseer), std::mem::take(&mut self.aside));
-        if let Some(computed) = pool.run(move || compute(&mut locked(&foreseer), wanted, &window, &aside, now)).await {
+        let (seat, aside) = (Arc::clone(&self.seat), std::mem::take(&mut self.aside));
+        if let Some(computed) = pool.run(move || compute(&mut locked(&seat), wanted, &window, &aside, now)).await {
             return computed;
         }
         counter!("bellwether_predictor_broken_computations_total").increment(1);
         error!(workload = %self.target.name, "forecasting broke; the model is fitted anew at the next step");
-        *locked(&self.foreseer) = Foreseer::broken(self.target.forecast, self.target.calendar.clone());
+        locked(&self.seat).foreseer.give_up();
         self.work.refit = true;
         (None, Err(Abstention::Broken))
     }
@@ -318,10 +435,21 @@ async fn newest(engine: &Engine, query: Option<&str>, now: Timestamp) -> Option<
     read::newest(engine, query?, now).await
 }
 
+impl Seat {
+    /// A record for those that are scored, and for no others.
+    fn keep_record(&mut self, target: &Target, models: &ModelsConfig) {
+        if !target.is_scored {
+            self.record = None;
+        } else if self.record.is_none() {
+            self.record = Some(Record::new(models.window, target.forecast.step));
+        }
+    }
+}
+
 type Computed = (Option<Duration>, Result<Foresight, Abstention>);
 
 fn compute(
-    foreseer: &mut Foreseer,
+    Seat { foreseer, record }: &mut Seat,
     wanted: Wanted,
     window: &Window,
     aside: &[(Timestamp, Timestamp)],
@@ -332,7 +460,18 @@ fn compute(
     if fitted.is_some() {
         histogram!("bellwether_predictor_fit_seconds").record(began.elapsed().as_secs_f64());
     }
-    (fitted, foreseer.foresee(now))
+    let said = foreseer.foresee(now);
+    if let Some(record) = record {
+        record.observe(window);
+        record.issue(
+            now,
+            match &said {
+                Ok(Foresight::Forecast { forecast, .. }) => Some(forecast),
+                _ => None,
+            },
+        );
+    }
+    (fitted, said)
 }
 
 fn abstained(target: &Target, why: &Abstention) -> Foresight {
@@ -342,8 +481,8 @@ fn abstained(target: &Target, why: &Abstention) -> Foresight {
 }
 
 /// Whoever panicked while holding the lock is replaced.
-fn locked(foreseer: &Mutex<Foreseer>) -> MutexGuard<'_, Foreseer> {
-    foreseer.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(seat: &Mutex<Seat>) -> MutexGuard<'_, Seat> {
+    seat.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -361,7 +500,7 @@ mod tests {
     fn the_minutes_after_its_own_deploys_are_set_aside_unless_there_are_too_many() {
         let workload = crate::config::Workload { name: "web".to_owned(), ..Default::default() };
         let config = Config { workloads: vec![workload], ..Config::default() };
-        let mut target = Target::all_of(&config).remove(0);
+        let mut target = Target::all_of(&config, &BTreeMap::new()).remove(0);
         let one = [deploy("web", 6000), deploy("cart", 7000)];
         let span = (Timestamp::from_secs(6000), Timestamp::from_secs(6300));
         assert_eq!(target.unsettled(&one), [span]);

@@ -66,6 +66,13 @@ impl Due {
         }
     }
 
+    /// Makes `name` due at once.
+    pub fn look_next(&mut self, name: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.look_at = Timestamp::MIN;
+        }
+    }
+
     /// Makes the next look at `name` a refit, behind those that waited longer.
     pub fn refit_next(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {

@@ -2,6 +2,7 @@
 //!
 //! Pure: windows come in as values, and so does the time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_models::forecast::auto::Foreseen;
@@ -12,6 +13,7 @@ use bellwether_models::series::{Timestamp, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ForecastConfig, steps_in};
+use crate::registry::manifest::Artefact;
 
 /// Why nothing is said of what is to come.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -82,6 +84,7 @@ pub struct Wanted {
 
 /// What is known of one series.
 pub struct Foreseer {
+    model: Arc<Artefact>,
     config: ForecastConfig,
     calendar: Calendar,
     knowledge: Result<Dated, Abstention>,
@@ -119,10 +122,23 @@ impl Learnt {
 }
 
 impl Foreseer {
-    /// Knows nothing yet.
+    /// Knows nothing yet, and will learn by the combination that comes with the program.
     #[must_use]
     pub fn new(config: ForecastConfig, calendar: Calendar) -> Self {
-        Self { config, calendar, knowledge: Err(Abstention::NotFittedYet), through: Timestamp::MIN, newest: None }
+        Self::with_model(config, calendar, Arc::new(Artefact::built_in("")))
+    }
+
+    /// Knows nothing yet, and will learn by `model`.
+    #[must_use]
+    pub fn with_model(config: ForecastConfig, calendar: Calendar, model: Arc<Artefact>) -> Self {
+        Self {
+            model,
+            config,
+            calendar,
+            knowledge: Err(Abstention::NotFittedYet),
+            through: Timestamp::MIN,
+            newest: None,
+        }
     }
 
     /// The settings it was made with.
@@ -168,8 +184,7 @@ impl Foreseer {
     }
 
     fn method(&self) -> InCalendar {
-        let method = self.config.effort.method(self.config.horizon_steps());
-        InCalendar { method, calendar: self.calendar.clone() }
+        InCalendar { method: self.model.method(&self.config), calendar: self.calendar.clone() }
     }
 
     /// What is to be remembered over a restart; `None` without a model.
@@ -179,17 +194,17 @@ impl Foreseer {
         Some(Learnt { config: self.config, model, through: self.through, newest: self.newest })
     }
 
-    /// Goes on from what was remembered.
+    /// Goes on from what was remembered of learning by `by`.
     #[must_use]
-    pub fn recall(learnt: Learnt) -> Self {
-        let Learnt { config, model, through, newest } = learnt;
-        Self { config, calendar: model.calendar().clone(), knowledge: Ok(model), through, newest }
+    pub fn recall(learnt: Learnt, by: Arc<Artefact>) -> Self {
+        let Learnt { config, mut model, through, newest } = learnt;
+        model.give(&by.given());
+        Self { model: by, config, calendar: model.calendar().clone(), knowledge: Ok(model), through, newest }
     }
 
-    /// Forgets the model after it broke.
-    #[must_use]
-    pub fn broken(config: ForecastConfig, calendar: Calendar) -> Self {
-        Self { knowledge: Err(Abstention::Broken), ..Self::new(config, calendar) }
+    /// Forgets what was learnt after the model broke.
+    pub fn give_up(&mut self) {
+        (self.knowledge, self.through, self.newest) = (Err(Abstention::Broken), Timestamp::MIN, None);
     }
 
     /// What is to come, seen at `now`.
@@ -295,7 +310,7 @@ mod tests {
         let mut foreseer = Foreseer::new(config(), Calendar::default());
         told(&mut foreseer, 6000, true, |t| (t % 600) as f64);
         let stored = serde_json::to_string(&foreseer.memory().unwrap()).unwrap();
-        let mut again = Foreseer::recall(serde_json::from_str(&stored).unwrap());
+        let mut again = Foreseer::recall(serde_json::from_str(&stored).unwrap(), Arc::new(Artefact::built_in("")));
         for foreseer in [&mut foreseer, &mut again] {
             let wanted = told(foreseer, 6120, false, |t| (t % 600) as f64);
             assert_eq!((wanted.len, wanted.history), (2, false));

@@ -17,6 +17,7 @@ pub mod inquiry;
 pub mod pool;
 pub mod publish;
 pub mod read;
+pub mod registry;
 pub mod residual;
 pub mod service;
 pub mod state;

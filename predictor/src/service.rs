@@ -20,6 +20,8 @@ use crate::config::Config;
 use crate::demand::Demand;
 use crate::health::Health;
 use crate::pool::Pool;
+use crate::registry::Registry;
+use crate::registry::rules::{self, Move};
 use crate::{demand, health, inquiry, publish, read, state};
 
 /// Name under which our own series enter the store.
@@ -28,6 +30,9 @@ const ORIGIN: &str = "predictor";
 const STATE_FILE: &str = "predictor.state";
 /// Time between two writes of that file.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
+
+/// Time between two looks at what others wrote to the registry of models.
+const ASK_FOR_MODELS: Duration = Duration::from_secs(30);
 
 /// What is remembered over a restart.
 #[derive(Default, Serialize, Deserialize)]
@@ -43,6 +48,10 @@ pub struct Service {
     ingest: Ingest,
     pool: Pool,
     demand: Demand,
+    models: Arc<Registry>,
+    /// The change of the registry that was followed last, and when it was asked for news.
+    models_seen: Option<u64>,
+    models_asked: Option<Timestamp>,
     health: Health,
     state_file: Option<PathBuf>,
     saved_at: Option<Timestamp>,
@@ -65,6 +74,9 @@ impl Service {
             ingest,
             pool: Pool::of_this_machine(),
             demand: Demand::recall(memory.demand),
+            models: Arc::default(),
+            models_seen: None,
+            models_asked: None,
             health: Health::recall(memory.health),
             state_file,
             saved_at: None,
@@ -73,6 +85,18 @@ impl Service {
         };
         service.reconfigure(config);
         service
+    }
+
+    /// With the models of this registry; without it workloads are forecast by the combination that comes with the program.
+    #[must_use]
+    pub fn with_models(self, models: Arc<Registry>) -> Self {
+        Self { models, models_seen: None, ..self }
+    }
+
+    /// The registry of its models.
+    #[must_use]
+    pub fn models(&self) -> Arc<Registry> {
+        Arc::clone(&self.models)
     }
 
     /// The snapshot of the last tick, and a signal at each new one.
@@ -86,6 +110,7 @@ impl Service {
         self.demand.reconfigure(&config);
         self.health.reconfigure(&config);
         self.config = config;
+        self.models_seen = None;
     }
 
     /// From the next tick on, confidences are told in the light of people's verdicts on earlier ones.
@@ -109,8 +134,10 @@ impl Service {
     /// Whatever fails is said in the outlook it concerns; the tick itself always ends with a snapshot.
     pub async fn tick(&mut self, now: Timestamp) -> Arc<Snapshot> {
         counter!("bellwether_predictor_ticks_total").increment(1);
+        self.follow_models(now).await;
         let news = self.demand.tick(now, &self.engine, &self.pool).await;
-        let mut batch: Batch = news.into_iter().flat_map(publish::forecast_series).collect();
+        let mut batch: Batch = news.iter().flat_map(publish::forecast_series).collect();
+        self.judge_models(now).await;
         batch.extend(self.health.tick(now, &self.config.detection, &self.engine, &self.pool).await);
         self.write_back(batch).await;
         if self.saved_at.is_none_or(|at| now < at || now.since(at) >= SAVE_EVERY) {
@@ -120,6 +147,44 @@ impl Service {
         let snapshot = Arc::new(self.snapshot(now, self.last_changes(now).await));
         self.published.send_replace(Arc::clone(&snapshot));
         snapshot
+    }
+
+    /// Has the models forecast that the registry names now.
+    async fn follow_models(&mut self, now: Timestamp) {
+        if self.models_asked.is_none_or(|at| now < at || now.since(at) >= ASK_FOR_MODELS) {
+            self.models_asked = Some(now);
+            if let Err(error) = self.models.refresh().await {
+                counter!("bellwether_predictor_model_read_failures_total").increment(1);
+                warn!(error = %read::chain(&error), "could not read the registry of models; those known go on serving");
+            }
+        }
+        let seen = self.models.changes();
+        if self.models_seen == Some(seen) {
+            return;
+        }
+        let most = self.config.models.max_challengers;
+        let lineup = |name: String| (name.clone(), self.models.lineup(&name, most));
+        let lineups = self.models.workloads().into_iter().map(lineup).collect();
+        self.demand.line_up(lineups, &self.config);
+        self.models_seen = Some(seen);
+    }
+
+    /// Tells how models do live, and moves those whose record calls for it.
+    async fn judge_models(&mut self, now: Timestamp) {
+        for workload in self.models.workloads() {
+            let live = self.demand.live(&workload);
+            for (version, live) in &live {
+                publish::live(&workload, *version, live);
+            }
+            self.models.follow(&workload, live);
+            let book = self.models.book(&workload);
+            let records = self.demand.records(&workload);
+            let Some(Move { order, why }) = rules::decide(&book, &records, &self.config.models, now) else { continue };
+            if let Err(error) = self.models.carry_out(&workload, order, ORIGIN, &why, now).await {
+                counter!("bellwether_predictor_model_move_failures_total").increment(1);
+                warn!(workload, error = %read::chain(&error), "could not move the champion; the record calls for it");
+            }
+        }
     }
 
     /// Writes what is to be remembered over a restart; called now and then by [`tick`](Self::tick), and to be called at

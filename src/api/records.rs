@@ -8,7 +8,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use bellwether_models::detect::Vigilance;
 use bellwether_models::incident::Incident;
-use bellwether_models::outlook::{Foresight, Outlook};
+use bellwether_models::outlook::{Foresight, ModelRef, Outlook};
 use bellwether_models::series::Timestamp;
 use bellwether_scheduler::plan::Decision;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,7 @@ struct WorkloadLine {
     desired_replicas: Option<u32>,
     reactive_replicas: Option<u32>,
     model: Option<String>,
+    serving: ModelRef,
     abstained: Option<String>,
     anomalies: usize,
     open_incident: Option<String>,
@@ -70,6 +71,7 @@ async fn workloads(State(faces): State<Faces>) -> Json<Vec<WorkloadLine>> {
             desired_replicas: decision.and_then(|d| d.to),
             reactive_replicas: decision.and_then(|d| d.reactive),
             model,
+            serving: outlook.model.clone(),
             abstained,
             anomalies: outlook.anomalies.len(),
             open_incident: open.map(|incident| incident.id.clone()),

@@ -1,0 +1,104 @@
+//! Where artefacts are kept, whom they are believed from, and when one takes another's place.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bellwether_models::duration::as_text;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigError;
+
+/// The registry of models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// Folder of the registry. Default: `state/models` beside the store. A change needs a restart.
+    pub directory: Option<PathBuf>,
+    /// Files with Ed25519 public keys (PEM) whose signatures are believed. Default none. A change needs a restart.
+    pub trusted_keys: Vec<PathBuf>,
+    /// Whether an artefact must be signed by one of `trusted_keys`. Default false: a signature that is there must still
+    /// be good where keys are named. A change needs a restart.
+    pub require_signature: bool,
+    /// Who makes a challenger champion. Default `manual`.
+    pub promote: Promote,
+    /// How much smaller the loss of a challenger must be than that of the champion to take its place, and how much greater
+    /// that of a new champion than its predecessor's to be rolled back: a share, above 0 and below 1. Default 0.05.
+    pub margin: f64,
+    /// How long a challenger must have won, in each half of the time and over the whole. Default 24h.
+    #[serde(rename = "for", with = "as_text")]
+    #[schemars(with = "String")]
+    pub window: Duration,
+    /// Fewest forecasts whose outcome is known, before one model is set above another. Default 20.
+    pub min_origins: u64,
+    /// Whether a new champion that does worse than its predecessor is rolled back. Default true.
+    pub roll_back: bool,
+    /// Shortest time over which a new champion must have done worse. Default 1h.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub roll_back_after: Duration,
+    /// How long the predecessor of a new champion goes on in its shadow, ready to come back. Default 24h.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub probation: Duration,
+    /// Most challengers of one workload that forecast in shadow, the newest ones; each costs as much as the champion.
+    /// Default 3; 0 turns shadows off, and with them automatic promotion.
+    pub max_challengers: usize,
+}
+
+/// Who makes a challenger champion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Promote {
+    /// People.
+    #[default]
+    Manual,
+    /// Its record on live data, as well as people.
+    Automatic,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            trusted_keys: Vec::new(),
+            require_signature: false,
+            promote: Promote::Manual,
+            margin: 0.05,
+            window: Duration::from_secs(86_400),
+            min_origins: 20,
+            roll_back: true,
+            roll_back_after: Duration::from_secs(3600),
+            probation: Duration::from_secs(86_400),
+            max_challengers: 3,
+        }
+    }
+}
+
+impl ModelsConfig {
+    /// Whether the other settings mean the same registry, believed in the same way.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.directory == other.directory
+            && self.trusted_keys == other.trusted_keys
+            && self.require_signature == other.require_signature
+    }
+
+    /// Every fault, `at` being where these settings stand.
+    #[must_use]
+    pub fn faults(&self, at: &str) -> Vec<ConfigError> {
+        let sound = self.margin > 0.0 && self.margin < 1.0;
+        let unsigned = self.require_signature && self.trusted_keys.is_empty();
+        let checks = [
+            (sound, "margin", "above 0 and below 1"),
+            (self.window >= Duration::from_secs(1), "for", "at least 1s"),
+            (self.min_origins > 0, "min_origins", "above zero"),
+            (!unsigned, "require_signature", "false where no trusted_keys are named"),
+        ];
+        let fault = |(_, field, must): (bool, &str, &str)| ConfigError::OutOfRange {
+            at: format!("{at}.{field}"),
+            must: must.to_owned(),
+        };
+        checks.into_iter().filter(|(holds, ..)| !holds).map(fault).collect()
+    }
+}

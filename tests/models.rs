@@ -1,0 +1,165 @@
+//! The registry of models end to end: what is registered and promoted serves without a restart, what is bad is refused or
+//! rolled back, and nothing that was said yes to is lost.
+
+mod support;
+
+use bellwether_collector::store::SeriesSamples;
+use bellwether_models::series::{Labels, Sample, Timestamp};
+use serde_json::{Value, json};
+use support::served::Served;
+
+const WEIGHTS: &[u8] = include_bytes!("../models/pretrained/lstm.safetensors");
+
+/// A shop on a grid of five minutes, with a registry that decides within an hour.
+const SHOP: &str = "
+cadence: 1s
+workloads:
+  - name: web/shop
+    demand: requests
+    forecast: { step: 5m, horizon: 30m, history: 3d, effort: light, stale_after: 30m }
+models: { for: 80m, roll_back_after: 30m, min_origins: 10 }
+";
+
+/// Days of ten hours of work over a base load, the same every day but for a little unrest.
+fn demand(step: i64) -> f64 {
+    let phase = (step % 288) as f64 / 288.0 * std::f64::consts::TAU;
+    let unrest = ((step * 7919) % 13) as f64 - 6.0;
+    300.0 + 200.0 * phase.sin() + unrest
+}
+
+struct Shop {
+    served: Served,
+    step: i64,
+}
+
+impl Shop {
+    async fn begin(config: &str) -> Self {
+        let at = |step: i64| Timestamp::from_secs(1_700_000_100 + 300 * step);
+        let served = Served::begin(at(0), config).await;
+        let samples = (0..3 * 288).map(|step| Sample { at: at(step), value: demand(step) }).collect();
+        let history = SeriesSamples { labels: Labels::metric("requests"), samples };
+        served.world.observe(at(3 * 288 - 1), vec![history]).await;
+        let mut shop = Self { served, step: 3 * 288 };
+        shop.pass(1).await;
+        shop
+    }
+
+    /// Lets so many steps pass, with a look at each.
+    async fn pass(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let at = Timestamp::from_secs(1_700_000_100 + 300 * self.step);
+            let sample = Sample { at, value: demand(self.step) };
+            let batch = vec![SeriesSamples { labels: Labels::metric("requests"), samples: vec![sample] }];
+            self.served.world.observe(at, batch).await;
+            self.served.world.tick().await;
+            self.step += 1;
+        }
+    }
+
+    async fn serving(&self) -> Value {
+        self.served.get("/api/v1/outlooks").await["workloads"][0]["model"].clone()
+    }
+
+    async fn register(&self, manifest: Value, weights: Option<&[u8]>) -> (u16, Value) {
+        use base64::Engine as _;
+        let weights = weights.map(|bytes| base64::prelude::BASE64_STANDARD.encode(bytes));
+        let body = json!({ "manifest": manifest, "weights": weights });
+        self.served.post("/api/v1/models/web%2Fshop", body).await
+    }
+
+    async fn order(&self, order: &str) -> (u16, Value) {
+        let body = json!({ "author": "ann", "note": "a test" });
+        self.served.post(&format!("/api/v1/models/web%2Fshop/{order}"), body).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_model_serves_at_the_next_round_without_a_restart() {
+    let mut shop = Shop::begin(SHOP).await;
+    assert_eq!(shop.serving().await, json!({ "kind": "automatic", "version": 0 }));
+    let lstm = json!({ "kind": "lstm", "author": "ann", "note": "as it comes", "seed": 1 });
+    let (status, manifest) = shop.register(lstm, Some(WEIGHTS)).await;
+    assert_eq!(
+        (status, &manifest["version"], &manifest["workload"]),
+        (201, &json!(1), &json!("web/shop")),
+        "{manifest}"
+    );
+    shop.pass(12).await;
+    assert_eq!(shop.serving().await["version"], 0, "a challenger does not serve");
+    let record = shop.served.get("/api/v1/models").await["workloads"][0].clone();
+    assert_eq!(record["challengers"][0]["kind"], "lstm");
+    for place in [&record["champion"], &record["challengers"][0]] {
+        assert!(place["live"]["origins"].as_u64() > Some(10), "{record}");
+        assert!(place["live"]["pinball"].as_f64() > Some(0.0), "{record}");
+    }
+    let before = shop.served.get("/api/v1/outlooks").await["workloads"][0]["foresight"]["forecast"].clone();
+    assert_eq!(shop.order("1/promote").await.0, 200);
+    shop.served.world.tick().await;
+    let outlook = shop.served.get("/api/v1/outlooks").await["workloads"][0].clone();
+    assert_eq!(outlook["model"], json!({ "kind": "lstm", "version": 1 }));
+    assert_eq!(outlook["foresight"]["kind"], "forecast", "{outlook}");
+    assert_eq!(outlook["foresight"]["model"], "lstm");
+    assert_ne!(outlook["foresight"]["forecast"]["mean"], before["mean"]);
+    assert_eq!(shop.served.get("/api/v1/workloads").await[0]["serving"]["version"], 1);
+    let (status, record) = shop.order("rollback").await;
+    assert_eq!((status, &record["champion"]["version"]), (200, &json!(0)));
+    shop.served.world.tick().await;
+    assert_eq!(shop.serving().await["version"], 0);
+    let audit = shop.served.get("/api/v1/models/web%2Fshop/audit").await;
+    let actions: Vec<&str> =
+        audit["entries"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["register", "promote", "roll_back"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sabotaged_artefacts_are_refused_with_a_reason_and_the_champion_stays() {
+    let mut shop = Shop::begin(SHOP).await;
+    let lstm = json!({ "kind": "lstm", "author": "eve" });
+    let mut nan = WEIGHTS.to_vec();
+    let end = nan.len() - 4;
+    nan[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let cases: [(Value, &[u8], &str); 5] = [
+        (lstm.clone(), &WEIGHTS[..5000], "safetensors"),
+        (lstm.clone(), &nan, "not finite"),
+        (lstm.clone(), b"\x80\x04\x95\x10\x00", "pickle"),
+        (json!({ "kind": "lstm", "author": "eve", "schema": 9 }), WEIGHTS, "schema 9"),
+        (json!({ "kind": "lstm", "author": "eve", "sha256": "0".repeat(64) }), WEIGHTS, "cut off or changed"),
+    ];
+    for (manifest, weights, why) in cases {
+        let (status, answer) = shop.register(manifest, Some(weights)).await;
+        let text = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && text.contains(why) && text.contains("the champion stays"), "{status} {answer}");
+    }
+    assert_eq!(shop.register(json!({ "kind": "forest" }), None).await.0, 400);
+    assert_eq!(shop.order("3/promote").await.0, 404);
+    assert_eq!(shop.order("0/retire").await.0, 409);
+    let unknown = shop.served.post("/api/v1/models/nobody/1/promote", json!({ "author": "eve" })).await;
+    assert_eq!(unknown.0, 404);
+    shop.pass(1).await;
+    assert_eq!(shop.serving().await["version"], 0);
+    assert_eq!(shop.served.get("/api/v1/models/web%2Fshop/audit").await["entries"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_model_that_people_promoted_is_rolled_back_by_its_record() {
+    let mut shop = Shop::begin(SHOP).await;
+    let white_noise = json!({
+        "kind": "arima", "author": "ann",
+        "parameters": { "seasons": [], "orders": { "constant": true } },
+    });
+    let (status, manifest) = shop.register(white_noise, None).await;
+    assert_eq!(status, 201, "{manifest}");
+    assert_eq!(shop.order("1/promote").await.0, 200);
+    shop.pass(2).await;
+    assert_eq!(shop.serving().await, json!({ "kind": "arima", "version": 1 }));
+    shop.pass(30).await;
+    assert_eq!(shop.serving().await["version"], 0, "{}", shop.served.get("/api/v1/models").await);
+    let audit = shop.served.get("/api/v1/models/web%2Fshop/audit").await;
+    let last = audit["entries"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["action"], &last["who"]), (&json!("roll_back"), &json!("predictor")), "{audit}");
+    assert!(last["note"].as_str().unwrap().contains("times as much as version 0"), "{audit}");
+    let length = audit["entries"].as_array().unwrap().len();
+    shop.pass(40).await;
+    let audit = shop.served.get("/api/v1/models/web%2Fshop/audit").await;
+    assert_eq!(audit["entries"].as_array().unwrap().len(), length, "it does not come back by itself");
+}
