@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use bellwether_models::series::{Step, Timestamp, Window};
+use bellwether_models::series::{Timestamp, Window};
 use flate2::read::MultiGzDecoder;
 
 /// A table of numbers over time: the first column is the time, each other column a series.
@@ -35,40 +35,13 @@ pub struct NamedSeries {
 }
 
 impl NamedSeries {
-    /// The regular grid this series lies on: the step is the median distance between rows, a missing row is a gap, and
-    /// of several rows in one step the last counts.
+    /// The regular grid this series lies on, as [`Window::from_rows`] finds it.
     ///
     /// # Errors
-    /// When there are fewer than two rows, when time runs backwards, or when the grid would be over a hundred times
-    /// longer than the rows.
+    /// When it lies on none.
     pub fn window(&self) -> anyhow::Result<Window> {
-        let name = &self.name;
-        if self.times.len() < 2 {
-            bail!("series {name:?} has {} rows; at least two are needed to know its step", self.times.len());
-        }
-        let mut gaps: Vec<i64> = self.times.windows(2).map(|w| w[1].as_millis() - w[0].as_millis()).collect();
-        if let Some(row) = gaps.iter().position(|gap| *gap < 0) {
-            bail!("series {name:?} goes back in time after row {}; sort it by time", row + 1);
-        }
-        gaps.retain(|gap| *gap > 0);
-        gaps.sort_unstable();
-        let Some(median) = gaps.get(gaps.len() / 2) else { bail!("all rows of series {name:?} have the same time") };
-        let step = Step::from_millis(*median)?;
-        let start = self.times[0];
-        let index = |at: Timestamp| ((at.as_millis() - start.as_millis()) + median / 2) / median;
-        let len = index(self.times[self.times.len() - 1]) as usize + 1;
-        if len > self.times.len().saturating_mul(100) {
-            bail!(
-                "series {name:?} has {} rows over {len} steps of {} s: too sparse for a regular grid",
-                self.times.len(),
-                step.as_secs_f64()
-            );
-        }
-        let mut values = vec![f64::NAN; len];
-        for (at, value) in self.times.iter().zip(&self.values) {
-            values[index(*at) as usize] = *value;
-        }
-        Ok(Window { start, step, values })
+        let window = Window::from_rows(&self.times, &self.values);
+        window.with_context(|| format!("series {:?} lies on no regular grid", self.name))
     }
 }
 
@@ -246,6 +219,8 @@ fn number(text: &str, column: &str, place: &Place<'_>) -> anyhow::Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_models::series::Step;
+
     use super::*;
 
     fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -296,7 +271,11 @@ mod tests {
         let (_a, path) = file("e.csv", "timestamp,value\n");
         assert!(read(&path).unwrap_err().to_string().contains("no rows"));
         let (_b, path) = file("b.csv", "timestamp,value\n60,1\n0,2\n");
-        assert!(read_series(&path).unwrap()[0].window().unwrap_err().to_string().contains("back in time"));
+        let error = read_series(&path).unwrap()[0].window().unwrap_err();
+        assert!(
+            format!("{error:#}").contains("series \"b\"") && format!("{error:#}").contains("back in time"),
+            "{error:#}"
+        );
         assert!(read(Path::new("/nowhere/at/all.csv")).is_err());
     }
 }

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod grid;
+
+pub use grid::OffGrid;
+
 /// Label that carries the metric's name, as in Prometheus.
 pub const METRIC_NAME: &str = "__name__";
 
