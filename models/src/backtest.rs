@@ -1,5 +1,9 @@
 //! Rolling-origin replay: what would have been forecast then, from what was known then.
 
+mod board;
+
+pub use board::{Board, Summary};
+
 use crate::accuracy::Tally;
 use crate::forecast::{FitError, Fitted, Forecast, Forecaster, Horizon, Quantile};
 use crate::series::Window;

@@ -4,6 +4,7 @@ mod adjusted;
 mod arima;
 pub mod auto;
 pub mod calendar;
+mod choice;
 mod clean;
 mod combine;
 mod ets;
@@ -33,6 +34,7 @@ mod spread;
 mod theta;
 mod upset;
 
+pub use choice::{Choice, NoSuchChoice};
 pub use given::{ArimaOrders, Given, NotOrders};
 pub use member::{Kind, NoSuchModel};
 

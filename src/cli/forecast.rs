@@ -5,11 +5,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use bellwether_models::duration;
-use bellwether_models::forecast::auto::{Combination, Steps};
 use bellwether_models::forecast::calendar::{Calendar, InCalendar};
-use bellwether_models::forecast::{Fitted, Forecast, Forecaster, Horizon, Kind, NoSuchModel, Quantile};
+use bellwether_models::forecast::{Choice, Fitted, Forecast, Forecaster, Horizon, Quantile};
 use bellwether_models::series::{Step, Timestamp, Window};
 use bellwether_predictor::config::CalendarConfig;
 use indicatif::ProgressBar;
@@ -31,7 +30,7 @@ pub struct Args {
     /// One model instead of the combination: naive, seasonal_naive, profile, ets, mstl, theta, arima, sarima, ridge,
     /// regression, lstm; or another combination: light, thorough, without_NAME.
     #[arg(long, value_name = "NAME", default_value = "combination")]
-    model: Model,
+    model: Choice,
     #[command(flatten)]
     days: Days,
     /// A network made by `bellwether train` for the model lstm, in place of the one that comes with the program.
@@ -141,80 +140,6 @@ impl Span {
     }
 }
 
-/// A combination, or one model by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Model {
-    Combination,
-    Light,
-    Thorough,
-    Only(Kind),
-    /// The combination without one of its members, to see what it adds.
-    Without(Kind),
-    /// The combination without one of its steps, likewise.
-    Simpler(&'static str, Steps),
-}
-
-/// Steps that can be left out, by the name of what is left.
-const SIMPLER: [(&str, Steps); 3] = [
-    ("without_settling", Steps { settling: false, ..Steps::ALL }),
-    ("without_weighing", Steps { weighing: false, ..Steps::ALL }),
-    ("without_widths", Steps { widths: false, ..Steps::ALL }),
-];
-
-/// What there is beside the models, for whoever named something else.
-const CHOICES: &str = "nor is it combination, light, thorough, without_NAME of one of these, without_settling, \
-                       without_weighing or without_widths";
-
-impl std::str::FromStr for Model {
-    type Err = anyhow::Error;
-    fn from_str(name: &str) -> anyhow::Result<Self> {
-        if let Some((name, steps)) = SIMPLER.into_iter().find(|(simpler, _)| *simpler == name) {
-            return Ok(Self::Simpler(name, steps));
-        }
-        match name {
-            "combination" => Ok(Self::Combination),
-            "light" => Ok(Self::Light),
-            "thorough" => Ok(Self::Thorough),
-            _ => match name.strip_prefix("without_") {
-                Some(member) => member.parse().map(Self::Without),
-                None => name.parse().map(Self::Only),
-            }
-            .map_err(|error: NoSuchModel| anyhow!("{error}; {CHOICES}")),
-        }
-    }
-}
-
-impl std::fmt::Display for Model {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Combination => f.write_str("combination"),
-            Self::Light => f.write_str("light"),
-            Self::Thorough => f.write_str("thorough"),
-            Self::Only(kind) => kind.fmt(f),
-            Self::Without(kind) => write!(f, "without_{kind}"),
-            Self::Simpler(name, _) => f.write_str(name),
-        }
-    }
-}
-
-impl Model {
-    /// The method, with the given seasons, or with seasons to be found when there are none.
-    pub(super) fn method(self, horizon: Horizon, seasons: &[usize]) -> Combination {
-        let whole = Combination::new(horizon);
-        let method = match self {
-            Self::Combination => whole,
-            Self::Light => Combination::light(horizon),
-            Self::Thorough => Combination::thorough(horizon),
-            Self::Only(kind) => Combination::only(kind, horizon),
-            Self::Without(kind) => {
-                Combination { kinds: whole.kinds.iter().copied().filter(|k| *k != kind).collect(), ..whole }
-            }
-            Self::Simpler(_, steps) => Combination { steps, ..whole },
-        };
-        if seasons.is_empty() { method } else { method.with_seasons(seasons) }
-    }
-}
-
 /// Forecasts as CSV `series,origin,step,timestamp,mean,p10,p50,p90,p95`.
 pub(super) struct ForecastCsv {
     rows: csv::Writer<Box<dyn Write>>,
@@ -278,14 +203,6 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_model_is_read_back() {
-        for name in ["combination", "light", "thorough", "sarima", "without_lstm", "without_widths"] {
-            assert_eq!(name.parse::<Model>().unwrap().to_string(), name);
-        }
-        assert!("without_prophet".parse::<Model>().is_err());
-    }
-
-    #[test]
     fn an_unknown_time_zone_is_refused_with_an_example() {
         let days = Days { time_zone: Some("Mars/Olympus".to_owned()), holidays: vec![] };
         assert!(days.calendar().unwrap_err().to_string().contains("Europe/Berlin"));
@@ -304,7 +221,7 @@ mod tests {
             input,
             horizon: Span::Steps(2),
             season,
-            model: Model::Combination,
+            model: Choice::Combination,
             days: Days::default(),
             weights: None,
             output: output.clone(),
