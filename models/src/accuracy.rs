@@ -20,12 +20,13 @@ pub fn mean_absolute_error(actual: &[f64], forecast: &[f64]) -> Option<f64> {
     mean(observed(actual, forecast).map(|(y, f)| (y - f).abs()))
 }
 
-/// Mean absolute error of repeating the value one `period` ago: the scale of MASE. `None` when the history is too
-/// short, or never changes from one period to the next.
+/// Mean absolute error of repeating the value one `period` ago, where both were observed: the scale of MASE. `None` when
+/// the history is too short, or never changes from one period to the next.
 #[must_use]
 pub fn seasonal_scale(history: &[f64], period: usize) -> Option<f64> {
-    let earlier = history.len().checked_sub(period).filter(|_| period > 0)?;
-    mean_absolute_error(&history[period..], &history[..earlier]).filter(|scale| *scale > 0.0)
+    let later = history.get(period..).filter(|_| period > 0)?;
+    let both = observed(later, history).filter(|(_, earlier)| earlier.is_finite());
+    mean(both.map(|(later, earlier)| (later - earlier).abs())).filter(|scale| *scale > 0.0)
 }
 
 /// Mean absolute scaled error: 1 is as good as repeating the last period did in the history.
@@ -161,6 +162,7 @@ mod tests {
         assert_eq!(seasonal_scale(&[2.0; 10], 3), None);
         assert_eq!(seasonal_scale(&[2.0; 10], 0), None);
         assert_eq!(mean_absolute_error(&[f64::NAN, 3.0], &[9.0, 2.0]), Some(1.0));
+        assert_eq!(seasonal_scale(&[1.0, f64::NAN, 3.0, 5.0], 1), Some(2.0));
     }
 
     #[test]
