@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::series::Timestamp;
 
+mod columns;
 pub mod correlation;
 pub mod graph;
 mod measure;
@@ -14,6 +15,7 @@ pub mod signal;
 mod trust;
 mod words;
 
+pub use columns::NotAnIncident;
 pub use rank::rank;
 pub use trust::{Trust, Verdict};
 

@@ -13,6 +13,7 @@ mod params;
 mod recent;
 #[cfg(test)]
 mod reference;
+mod rows;
 mod run;
 mod season;
 pub mod synthetic;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use multivariate::{Multivariate, RowScore};
 pub use params::{Params, RowMethod, Span};
+pub use rows::Rows;
 pub use univariate::Univariate;
 pub use vigilance::{Alarms, Ledger, Shadow, Vigilance};
 pub use watch::{Change, Thresholds, Watch};

@@ -125,6 +125,16 @@ pub fn usual_scale() -> ScaleConfig {
     }
 }
 
+/// Target utilisations from `from` up to `to`, `step` apart, rounded to the millionth; none where they never end.
+#[must_use]
+pub fn usual_targets(from: f64, to: f64, step: f64) -> Vec<f64> {
+    let count = ((to - from) / step + 1e-9).floor() + 1.0;
+    if !(1.0..=1000.0).contains(&count) {
+        return Vec::new();
+    }
+    (0..count as usize).map(|i| ((from + i as f64 * step) * 1e6).round() / 1e6).collect()
+}
+
 /// The policies of a report: plain autoscalers, seasonal naive and the [`peers`] at every target of `targets`, ours at every cost
 /// ratio of `ratios` with the other settings of `scale`, and the oracle.
 #[must_use]

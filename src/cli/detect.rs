@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bellwether_models::detect::{Detector, Multivariate, Params, RowMethod, RowScore, Score, Univariate, Why};
+use bellwether_models::detect::{Detector, Params, RowMethod, RowScore, Rows, Score, Why};
 use bellwether_models::duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -110,10 +110,12 @@ fn score(
     bar: &ProgressBar,
 ) -> anyhow::Result<()> {
     let (mut rows, contributions) = (Rows::new(table.names.len(), args.params()), args.contributions);
+    let mut values = Vec::new();
     if let Some(train) = train {
         same_columns(table, train)?;
-        for row in 0..train.times.len() {
-            rows.train(train, row);
+        for (row, at) in train.times.iter().enumerate() {
+            fill(&mut values, train, row);
+            rows.train(*at, &values);
             tick(bar, row);
         }
     }
@@ -123,7 +125,8 @@ fn score(
     }
     writeln!(out)?;
     for (row, text) in table.time_texts.iter().enumerate() {
-        let scored = rows.observe(table, row);
+        fill(&mut values, table, row);
+        let scored = rows.observe(table.times[row], &values);
         write!(out, "{},{}", quoted(text), scored.as_unit())?;
         if contributions {
             scored.contributions.iter().try_for_each(|part| write!(out, ",{part}"))?;
@@ -139,18 +142,25 @@ fn explain(table: &Table, train: Option<&Table>, row: usize, params: Params) -> 
     let Some(last) = row.checked_sub(1).filter(|last| *last < table.times.len()) else {
         bail!("{} has rows 1 to {}: there is no row {row} to explain", table.path.display(), table.times.len());
     };
-    let mut rows = Rows::new(table.names.len(), params);
+    let (mut rows, mut values) = (Rows::new(table.names.len(), params), Vec::new());
     if let Some(train) = train {
         same_columns(table, train)?;
-        (0..train.times.len()).for_each(|row| rows.train(train, row));
+        for (row, at) in train.times.iter().enumerate() {
+            fill(&mut values, train, row);
+            rows.train(*at, &values);
+        }
     }
-    (0..last).for_each(|row| drop(rows.observe(table, row)));
+    for (row, at) in table.times[..last].iter().enumerate() {
+        fill(&mut values, table, row);
+        rows.observe(*at, &values);
+    }
+    fill(&mut values, table, last);
     let text = match &mut rows {
         Rows::One(detector) => {
             let score = detector.observe(table.times[last], table.columns[0][last]);
             explain_one(table.columns[0][last], &score, &detector.why())
         }
-        Rows::Many(..) => explain_many(table, last, &rows.observe(table, last)),
+        Rows::Many(detector) => explain_many(table, last, &detector.observe(table.times[last], &values)),
     };
     Ok(format!("row {row}, {}\n{text}", table.time_texts[last]))
 }
@@ -193,45 +203,10 @@ fn surprise(told: f64) -> String {
     format!("score {score:.4}: surprise {told:.2}, seen on this history about once in {:.0} rows\n", 10f64.powf(told))
 }
 
-/// The live detector that fits the table.
-enum Rows {
-    One(Box<Univariate>),
-    Many(Box<Multivariate>, Vec<f64>),
-}
-
-impl Rows {
-    fn new(width: usize, params: Params) -> Self {
-        match width {
-            1 => Self::One(Box::default()),
-            _ => Self::Many(Box::new(Multivariate::new(width, params)), vec![0.0; width]),
-        }
-    }
-
-    fn train(&mut self, table: &Table, row: usize) {
-        match self {
-            Self::One(detector) => {
-                detector.observe(table.times[row], table.columns[0][row]);
-            }
-            Self::Many(detector, values) => {
-                values.iter_mut().zip(&table.columns).for_each(|(value, column)| *value = column[row]);
-                detector.train(table.times[row], values);
-            }
-        }
-    }
-
-    fn observe(&mut self, table: &Table, row: usize) -> RowScore {
-        let at = table.times[row];
-        match self {
-            Self::One(detector) => {
-                let score = detector.observe(at, table.columns[0][row]);
-                RowScore { surprise: score.surprise, contributions: vec![score.surprise] }
-            }
-            Self::Many(detector, values) => {
-                values.iter_mut().zip(&table.columns).for_each(|(value, column)| *value = column[row]);
-                detector.observe(at, values)
-            }
-        }
-    }
+/// Puts row `row` of `table` into `values`.
+fn fill(values: &mut Vec<f64>, table: &Table, row: usize) {
+    values.clear();
+    values.extend(table.columns.iter().map(|column| column[row]));
 }
 
 fn same_columns(table: &Table, train: &Table) -> anyhow::Result<()> {
@@ -301,7 +276,7 @@ fn tick(bar: &ProgressBar, row: usize) {
 mod tests {
     use std::time::Duration;
 
-    use bellwether_models::detect::{Change, Watch};
+    use bellwether_models::detect::{Change, Univariate, Watch};
     use bellwether_models::series::Labels;
     use clap::Parser;
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bellwether_models::cause::{self, Cause, IncidentWindow, Metric, Ranking};
+use bellwether_models::cause::{self, Cause, IncidentWindow, Ranking};
 use bellwether_models::duration;
 use bellwether_models::series::Timestamp;
 use serde::Serialize;
@@ -121,7 +121,7 @@ fn report(folder: &Path, args: &Args) -> anyhow::Result<Report> {
     let (names, mut window, injected) = read_case(folder)?;
     let started = Instant::now();
     if args.onset == Onset::Found {
-        let alarm = row_at(&window.times, injected + args.alarm_delay);
+        let alarm = window.row_at(injected + args.alarm_delay);
         window.onset_row = cause::onset::find(&window, alarm);
     }
     let ranking = cause::rank(&window);
@@ -144,27 +144,14 @@ fn summarise(names: &[String], window: &IncidentWindow, ranking: Ranking, took: 
 fn read_case(folder: &Path) -> anyhow::Result<(Vec<String>, IncidentWindow, Timestamp)> {
     let path = metrics_file(folder).context("there is neither metrics.csv.gz nor metrics.csv")?;
     let Table { times, names, columns, .. } = table::read(&path)?;
-    if let Some(row) = times.windows(2).position(|pair| pair[0] >= pair[1]) {
-        bail!("{}: time does not move on after row {}; sort it by time", path.display(), row + 1);
-    }
     let injected = read_text(folder, "inject_time.txt")?.context("inject_time.txt is missing")?;
     let injected = table::parse_time(&injected).with_context(|| format!("inject_time.txt: {injected:?} is no time"))?;
-    let symptom = read_text(folder, "symptom.txt")?.and_then(|symptom| names.iter().position(|name| *name == symptom));
-    let metrics = names.iter().zip(columns).map(|(name, values)| metric(name, values)).collect();
-    let onset_row = row_at(&times, injected);
-    let window = IncidentWindow { times, metrics, onset_row, symptom, calls: read_calls(folder)?, changes: Vec::new() };
+    let symptom = read_text(folder, "symptom.txt")?;
+    let window = IncidentWindow::from_columns(times, &names, columns, injected)
+        .with_context(|| format!("{} is no incident", path.display()))?
+        .with_symptom(&names, symptom.as_deref())
+        .with_calls(read_calls(folder)?);
     Ok((names, window, injected))
-}
-
-/// The service is everything before the last underscore.
-fn metric(column: &str, values: Vec<f64>) -> Metric {
-    let (service, name) = column.rsplit_once('_').unwrap_or((column, ""));
-    Metric { service: service.to_owned(), name: name.to_owned(), values }
-}
-
-/// First row at or after `at`.
-fn row_at(times: &[Timestamp], at: Timestamp) -> usize {
-    times.partition_point(|time| *time < at)
 }
 
 /// The trimmed text of a file, `None` when there is no such file or it is empty.

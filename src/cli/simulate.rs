@@ -9,7 +9,7 @@ use bellwether_models::duration;
 use bellwether_models::series::Window;
 use bellwether_scheduler::ScaleConfig;
 use bellwether_scheduler::simulate::{
-    Report, Setting, html, run as simulate, usual_capacity, usual_policies, usual_scale,
+    Report, Setting, html, run as simulate, usual_capacity, usual_policies, usual_scale, usual_targets,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -114,8 +114,7 @@ fn targets(text: &str) -> Result<Targets, String> {
     if !(0.0 < from && from <= to && to <= 1.0 && step > 0.0 && (to - from) / step < 1000.0) {
         return Err(refuse());
     }
-    let count = ((to - from) / step + 1e-9) as usize + 1;
-    Ok(Targets((0..count).map(|i| ((from + i as f64 * step) * 1e6).round() / 1e6).collect()))
+    Ok(Targets(usual_targets(from, to, step)))
 }
 
 fn ratio(text: &str) -> Result<f64, String> {
