@@ -15,8 +15,16 @@ test: peers ## Install what the tests need and run them all
 	$(TEST)
 	notebooks/run.sh
 
-notebooks-test: ## Execute the notebooks against the demo
+notebooks: ## Open Jupyter with everything installed, the package of this source included
+	notebooks/setup.sh >/dev/null
+	.venv/notebooks/bin/jupyter lab --notebook-dir=notebooks
+
+notebooks-test: ## Test the Python package and execute the notebooks against the demo
 	notebooks/run.sh
+
+wheel: ## Build the Python package, optimised, into dist/ (needs Rust and Python alone)
+	notebooks/python/wheel.sh
+.PHONY: notebooks wheel
 
 peers: ## Install the real servers the tests talk to (Debian, root); says so where it cannot
 	scripts/install-test-peers.sh

@@ -1,21 +1,12 @@
 #!/usr/bin/env bash
-# Executes every notebook against the demo, and fails on any error: notebooks/run.sh [--write]
-# With --write the outputs are kept in the notebooks. BELLWETHER names a binary to use instead of building one.
+# Tests the Python package, executes every notebook against the demo, and fails on any error: notebooks/run.sh [--write]
+# With --write the outputs are kept in the notebooks. BELLWETHER and BELLWETHER_MODULE: see setup.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=.venv/notebooks
-if ! cmp -s notebooks/requirements.txt "$venv/installed.txt"; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement notebooks/requirements.txt
-    cp notebooks/requirements.txt "$venv/installed.txt"
-fi
-
-if [ -z "${BELLWETHER:-}" ]; then
-    # The same selection of features as the tests have: nothing is built twice.
-    cargo test --quiet --workspace --all-features --locked --no-run --test demo
-    BELLWETHER=${CARGO_TARGET_DIR:-target}/debug/bellwether
-fi
+BELLWETHER=$(notebooks/setup.sh)
+export BELLWETHER
+notebooks/python/test.sh
 
 log=$(mktemp)
 "$BELLWETHER" demo --listen 127.0.0.1:0 >"$log" 2>&1 &
@@ -31,4 +22,4 @@ done
 BELLWETHER_URL=$(sed -n 's|.*The page stays up at \(http://[0-9.:]*\).*|\1|p' "$log")
 [ -n "$BELLWETHER_URL" ] || { cat "$log"; echo "notebooks: the demo told no end of its story in ten minutes"; exit 1; }
 export BELLWETHER_URL
-"$venv/bin/python" notebooks/execute.py "$@" notebooks/*.ipynb
+.venv/notebooks/bin/python notebooks/execute.py "$@" notebooks/*.ipynb
