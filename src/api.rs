@@ -23,6 +23,7 @@ use crate::pipeline::Pipeline;
 
 pub mod backup;
 pub mod chart;
+mod export;
 mod extender;
 mod limits;
 pub mod models;
@@ -97,6 +98,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(prometheus::router(faces.clone()))
         .merge(limits::router(pipeline.ingest.clone()))
         .merge(models::router(models))
+        .merge(export::router(pipeline.engine.clone(), faces.clock.clone()))
         .merge(overview::router(faces))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
     if let Some(token) = config.server.bearer_token()? {
