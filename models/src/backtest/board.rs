@@ -12,6 +12,8 @@ pub struct Board {
     pub mase: Vec<f64>,
     /// Weighted quantile loss.
     pub wql: Vec<f64>,
+    /// Mean pinball loss over points and levels, in units of the series.
+    pub pinball: Vec<f64>,
     /// Share of points at or below the 95 % quantile.
     pub coverage: Vec<f64>,
     /// How far that quantile lay above what came, as a share of the mean.
@@ -29,6 +31,8 @@ pub struct Summary {
     pub mase: Option<f64>,
     /// Geometric mean of their weighted quantile losses.
     pub wql: Option<f64>,
+    /// Mean of their mean pinball losses: of several series, only sensible where they share a unit.
+    pub pinball: Option<f64>,
     /// Mean share of points at or below the 95 % quantile.
     pub coverage: Option<f64>,
     /// The least of these shares.
@@ -73,6 +77,7 @@ impl Board {
         let scale = seasonal_scale(&series.values[..first], period);
         self.mase.extend(tally.mean_absolute_error().zip(scale).map(|(error, scale)| error / scale));
         self.wql.extend(tally.weighted_quantile_loss());
+        self.pinball.extend(tally.mean_pinball());
         self.coverage.extend(tally.coverage(Quantile::STANDARD[3]));
         self.margin.extend(tally.margin(Quantile::STANDARD[3]));
     }
@@ -83,6 +88,7 @@ impl Board {
         Summary {
             mase: geometric_mean(&self.mase),
             wql: geometric_mean(&self.wql),
+            pinball: mean(&self.pinball),
             coverage: mean(&self.coverage),
             least_coverage: self.coverage.iter().copied().reduce(f64::min),
             margin: mean(&self.margin),
@@ -127,7 +133,7 @@ mod tests {
         };
         board.play(&series, &[1], &plan, make, hear).unwrap();
         assert_eq!((board.forecasts, board.refused, heard), (1, 1, vec![(4, false), (6, true)]));
-        assert_eq!(board.summary().mase, Some(1.0));
+        assert_eq!((board.summary().mase, board.summary().pinball), (Some(1.0), Some(0.6125)));
         assert_eq!((board.summary().coverage, board.summary().least_coverage), (Some(0.0), Some(0.0)));
     }
 

@@ -8,12 +8,14 @@ polars or Arrow, and what goes out has the kind of what came in. Times without a
 """
 
 from ._native import FitError, InputError, TrainError, Window, models
+from ._native import VERSION as __version__
+from .artefact import Artefact
 from .causes import Case, Cause, Ranking, rank, read_case
 from .client import Bellwether, RequestError, connect
 from .detection import Detector, MultivariateDetector, RowScores, Scores, detect
 from .forecasting import Backtest, Forecast, Forecaster, backtest, forecast
 from .scaling import Simulation, simulate
-from .training import Artefact, train
+from .training import scored, search_arima, train
 
 __all__ = [
     "Artefact",
@@ -34,6 +36,7 @@ __all__ = [
     "Simulation",
     "TrainError",
     "Window",
+    "__version__",
     "backtest",
     "connect",
     "detect",
@@ -41,6 +44,8 @@ __all__ = [
     "models",
     "rank",
     "read_case",
+    "scored",
+    "search_arima",
     "simulate",
     "train",
 ]

@@ -13,7 +13,8 @@ import numpy as np
 
 from . import frames
 from ._native import InputError
-from .training import Artefact
+from .artefact import Artefact
+from .causes import Case
 
 __all__ = ["Bellwether", "RequestError", "connect"]
 
@@ -104,7 +105,7 @@ class Bellwether:
         step: Any = "1m",
         kind: str = "pandas",
     ) -> Any:
-        """Many series at once, as an Arrow stream: a long frame ``series, timestamp, value``. Needs pyarrow or polars.
+        """Many series at once, as an Arrow stream: a long frame ``unique_id, ds, y``. Needs pyarrow or polars.
 
         Parameters
         ----------
@@ -126,6 +127,11 @@ class Bellwether:
     def workloads(self) -> list[dict[str, Any]]:
         """A line for each workload: demand, replicas, what serves, open incident."""
         told: list[dict[str, Any]] = self._get("/api/v1/workloads")
+        return told
+
+    def detection(self) -> dict[str, Any]:
+        """How watchful detection is, and how often it raised an alarm."""
+        told: dict[str, Any] = self._get("/api/v1/detection")
         return told
 
     def outlooks(self, workload: str | None = None, *, kind: str = "pandas") -> Any:
@@ -155,19 +161,19 @@ class Bellwether:
         """Incidents, newest onset first: one line each, with the causes ranked first and how sure that is."""
         rows = []
         for incident in self.incident_records(past=past):
-            ranking = incident.get("ranking") or {}
-            causes = [cause["service"] for cause in ranking.get("causes", [])]
+            ranking = incident["ranking"]
+            causes = [cause["service"] for cause in ranking["causes"]]
             rows.append(
                 {
                     "id": incident["id"],
                     "workload": incident["workload"],
                     "onset": incident["onset"],
                     "resolved_at": incident.get("resolved_at"),
-                    "severity": incident.get("severity"),
+                    "severity": incident["severity"],
                     "first": causes[0] if causes else None,
                     "causes": ", ".join(causes[:3]),
-                    "confidence": ranking.get("confidence"),
-                    "anomalies": len(incident.get("anomalies", [])),
+                    "confidence": ranking["confidence"],
+                    "anomalies": len(incident["anomalies"]),
                 }
             )
         return _table(kind, rows, ["onset", "resolved_at"])
@@ -182,7 +188,7 @@ class Bellwether:
         asked: dict[str, Any] = {"limit": limit} | ({"workload": workload} if workload else {})
         rows = [
             {
-                "at": decision.get("at") or decision.get("made_at"),
+                "at": decision["at"],
                 "workload": decision["workload"],
                 "from": decision.get("from"),
                 "to": decision.get("to"),
@@ -198,9 +204,22 @@ class Bellwether:
         body = {"scale": scale or {}, "demand_factor": demand}
         return self._post(f"/api/v1/workloads/{_quoted(workload)}/what-if", body)
 
-    def feedback(self, incident: str, **said: Any) -> Any:
-        """Says what an incident really was, as ``POST /api/v1/incidents/{id}/feedback`` takes it."""
+    def feedback(
+        self, incident: str, verdict: str, *, by: str, service: str | None = None, metric: str | None = None, note: str = ""
+    ) -> dict[str, Any]:
+        """Says what an incident really was: ``verdict`` is ``"cause"``, with the ``service`` that broke first, or
+        ``"false_alarm"``."""
+        said = {"by": by, "note": note, "verdict": verdict, "service": service, "metric": metric}
         return self._post(f"/api/v1/incidents/{_quoted(incident)}/feedback", said)
+
+    def case(self, incident: str) -> Case:
+        """An incident with its metrics and calls, labelled by what people said of it: as ``bellwether export`` writes it."""
+        told = self._get(f"/api/v1/incidents/{_quoted(incident)}/case")
+        table = {"time": np.array(told["times"], dtype=np.float64) / 1000.0}
+        for column in told["columns"]:
+            table[column["name"]] = np.array(column["values"], dtype=np.float64)
+        calls = [(caller, callee) for caller, callee in told["calls"]]
+        return Case(told["name"], table, told["onset"] / 1000.0, told["symptom"], calls, told["cause"])
 
     # The registry of models.
 
@@ -328,9 +347,11 @@ def _table(kind: str, rows: list[dict[str, Any]], times: list[str]) -> Any:
 def _arrow(answer: BinaryIO, kind: str) -> Any:
     if kind != "polars":
         try:
+            import pyarrow
             import pyarrow.ipc
 
-            table = pyarrow.ipc.open_stream(answer).read_all()
+            table = pyarrow.ipc.open_stream(answer).read_all().rename_columns(["unique_id", "ds", "y"])
+            table = table.set_column(1, "ds", table["ds"].cast(pyarrow.timestamp("ms")))
             return table.to_pandas() if kind == "pandas" else table
         except ImportError:
             pass
@@ -338,6 +359,8 @@ def _arrow(answer: BinaryIO, kind: str) -> Any:
         import polars
 
         frame = polars.read_ipc_stream(answer.read())
+        frame.columns = ["unique_id", "ds", "y"]
+        frame = frame.with_columns(polars.col("ds").dt.replace_time_zone(None), polars.col("unique_id").cast(polars.String))
         return frame if kind == "polars" else frames.build(kind, frame.to_dict(as_series=False), {})
     except ImportError:
         raise InputError("an Arrow stream needs pyarrow or polars to be read; install one of them") from None

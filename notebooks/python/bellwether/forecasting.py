@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _native, frames
 from ._native import FitError, Forecast, InputError, Window
+from .artefact import Model, native
 from .progress import Progress, counter
 
 __all__ = ["Backtest", "Forecast", "Forecaster", "backtest", "forecast"]
@@ -33,7 +34,7 @@ class Forecaster:
     ----------
     model
         ``"automatic"`` (the combination that runs live), ``"light"``, ``"thorough"``, one of :func:`models`, or
-        ``"without_NAME"``.
+        ``"without_NAME"``; or an :class:`Artefact` that was trained.
     season
         Lengths of the seasons in steps or as durations; found in the data when left out.
     horizon
@@ -47,7 +48,7 @@ class Forecaster:
     array([50.   , 52.588])
     """
 
-    def __init__(self, model: str = "automatic", *, season: Any = None, horizon: Any = 24) -> None:
+    def __init__(self, model: Model = "automatic", *, season: Any = None, horizon: Any = 24) -> None:
         self.model = model
         self.season = season
         self.horizon = horizon
@@ -63,7 +64,7 @@ class Forecaster:
         """
         window = frames.window(y, step, start)
         self._fitted = _native.fit(
-            window, self.model, frames.steps(self.horizon, window.step_ms), _seasons(self.season, window.step_ms)
+            window, native(self.model), frames.steps(self.horizon, window.step_ms), _seasons(self.season, window.step_ms)
         )
         return self
 
@@ -106,7 +107,7 @@ def forecast(
     start: Any = 0,
     season: Any = None,
     quantiles: Sequence[float] = QUANTILES,
-    model: str = "automatic",
+    model: Model = "automatic",
     jobs: int = 1,
     progress: Progress | bool | None = None,
 ) -> Any:
@@ -145,9 +146,11 @@ def forecast(
         With the words of the program; for a frame the series is named.
     """
 
+    method = native(model)
+
     def one(window: Window) -> Forecast:
         seasons = _seasons(season, window.step_ms)
-        fitted = _native.fit(window, model, frames.steps(horizon, window.step_ms), seasons)
+        fitted = _native.fit(window, method, frames.steps(horizon, window.step_ms), seasons)
         return fitted.predict(None, list(quantiles))
 
     if not frames.is_frame(data):
@@ -199,7 +202,7 @@ class Backtest:
     """What a replay gave."""
 
     scores: list[dict[str, Any]]
-    """One line a model: ``model, mase, wql, coverage_p95, least_coverage_p95, margin_p95, forecasts, refused``. MASE and
+    """One line a model: ``model, mase, wql, pinball, coverage_p95, least_coverage_p95, margin_p95, forecasts, refused``. MASE and
     WQL are geometric means over the series; coverage is the share of points at or below the 95 % quantile."""
     forecasts: dict[tuple[str, Any], list[tuple[int, Forecast]]]
     """By model and series: the origins, counted in points known, and the forecasts made there."""
@@ -234,7 +237,7 @@ def backtest(
     data: Any,
     horizon: Any,
     *,
-    models: Sequence[str] = ("automatic", "seasonal_naive", "naive"),
+    models: Sequence[str] | Mapping[str, Model] = ("automatic", "seasonal_naive", "naive"),
     origins: int | Sequence[int] = 10,
     stride: Any = None,
     context: int | None = None,
@@ -252,7 +255,7 @@ def backtest(
     horizon
         Steps ahead, or a duration.
     models
-        Models to score.
+        Models to score: names, or models by a name of one's own.
     origins
         How many, counted from the end of each series, or the numbers of points known at each.
     stride
@@ -278,8 +281,9 @@ def backtest(
     scores: list[dict[str, Any]] = []
     made: dict[tuple[str, Any], list[tuple[int, Forecast]]] = {}
     refused: list[tuple[str, Any, int, str]] = []
-    for model in models:
-        board = _native.Board(model)
+    named = models if isinstance(models, Mapping) else {model: model for model in models}
+    for model, made_of in named.items():
+        board = _native.Board(native(made_of))
         for name, window, ahead, known, seasons in tasks:
             for origin, forecast, reason in board.play(window, seasons, known, context, ahead, count):
                 if forecast is not None:

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import _native, frames
 from ._native import InputError, Window
+from .artefact import Artefact
+from .forecasting import backtest
 
-__all__ = ["Artefact", "train"]
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A trained model: plain data, nothing that runs."""
-
-    manifest: dict[str, Any]
-    """Kind, parameters, training window, digest of the data, seed, scores, author and note."""
-    weights: bytes | None = None
-    """The network as safetensors; ``None`` for kinds that have none."""
-
-    def save(self, path: str | Path) -> None:
-        """Writes the weights to ``path`` (``.safetensors``) and the manifest beside it (``.json``)."""
-        path = Path(path)
-        if self.weights is not None:
-            path.write_bytes(self.weights)
-        path.with_suffix(".json").write_text(json.dumps(self.manifest, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Artefact:
-        """Reads what :meth:`save` wrote; weights that are no network of this version are refused."""
-        path = Path(path)
-        manifest = json.loads(path.with_suffix(".json").read_text())
-        weights = path.read_bytes() if path.suffix != ".json" and path.is_file() else None
-        if weights is not None:
-            _native.check_network(weights)
-        return cls(manifest, weights)
-
-    def body(self) -> dict[str, Any]:
-        """What is posted to the registry."""
-        weights = None if self.weights is None else base64.b64encode(self.weights).decode()
-        return {"manifest": self.manifest, "weights": weights}
+__all__ = ["scored", "search_arima", "train"]
 
 
 def train(
@@ -88,15 +55,56 @@ def train(
     before = start.weights if isinstance(start, Artefact) else start
     weights = _native.train(learnt, batches, batch, seed, before, progress)
     windows = [window for source in learnt for window in source]
-    manifest = {
+    return Artefact({**_manifest("lstm", windows), "seed": seed}, weights)
+
+
+def search_arima(data: Any, *, seasonal: bool = False, season: Any = None, step: Any = None, start: Any = 0) -> Artefact:
+    """Searches the orders of an ARIMA: differences by the KPSS test, terms by AICc. Coefficients are fitted anew by whoever
+    forecasts with it.
+
+    Parameters
+    ----------
+    data
+        One series.
+    seasonal
+        Whether seasonal terms are looked for, with seasons of up to 24 steps.
+    season, step, start
+        As for :func:`bellwether.forecast`.
+    """
+    window = frames.window(data, step, start)
+    seasons = [] if season is None else [frames.steps(season, window.step_ms)]
+    fitted = _native.fit(window, _native.Model("sarima" if seasonal else "arima"), 1, seasons)
+    orders = json.loads(fitted.arima_orders() or "null")
+    if orders is None:
+        raise InputError("the history is too short for an ARIMA")
+    manifest = _manifest("arima", [window])
+    return Artefact({**manifest, "parameters": {"seasons": fitted.periods() or None, "orders": orders}})
+
+
+def scored(artefact: Artefact, data: Any, horizon: Any, *, origins: int = 24, **given: Any) -> Artefact:
+    """The artefact with its scores of a replay on ``data``, which it should not have been trained on."""
+    replay = backtest(data, horizon, models={"it": artefact}, origins=origins, **given)
+    (told,), made = replay.scores, replay.forecasts.get(("it", "y"), [])
+    scores = {
+        "pinball": told["pinball"],
+        "mase": told["mase"],
+        "coverage_p95": told["coverage_p95"],
+        "origins": told["forecasts"],
+        "horizon": len(made[0][1].mean) if made else 0,
+    }
+    sound = all(value is not None for value in scores.values()) and made
+    return Artefact({**artefact.manifest, "scores": scores if sound else None}, artefact.weights)
+
+
+def _manifest(kind: str, windows: list[Window]) -> dict[str, Any]:
+    return {
         "schema": 1,
-        "kind": "lstm",
+        "kind": kind,
         "parameters": {},
         "trained": _trained(windows),
         "data_sha256": _digest(windows),
-        "seed": seed,
+        "code_version": _native.VERSION,
     }
-    return Artefact(manifest, weights)
 
 
 def _source(data: Any, step: Any) -> list[Window]:
@@ -108,7 +116,7 @@ def _source(data: Any, step: Any) -> list[Window]:
 
 
 def _trained(windows: list[Window]) -> dict[str, int]:
-    ends = [window.start_ms + window.step_ms * len(window) for window in windows]
+    ends = [window.start_ms + window.step_ms * (len(window) - 1) for window in windows]
     return {"from": min(window.start_ms for window in windows), "to": max(ends), "step": windows[0].step_ms}
 
 

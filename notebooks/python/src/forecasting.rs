@@ -1,8 +1,12 @@
 //! Forecasts and their replay.
 
+use std::sync::Arc;
+
 use bellwether_models::backtest::{self, Plan};
+use bellwether_models::forecast::auto::Combination;
 use bellwether_models::forecast::calendar::{Calendar, Dated, InCalendar};
-use bellwether_models::forecast::{self, Choice, Fitted as _, Forecaster, Horizon, Kind, Quantile};
+use bellwether_models::forecast::neural::Network;
+use bellwether_models::forecast::{self, ArimaOrders, Choice, Fitted as _, Forecaster, Given, Horizon, Kind, Quantile};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,17 +20,61 @@ pub(crate) fn models() -> Vec<&'static str> {
     Kind::ALL.iter().map(|kind| kind.name()).collect()
 }
 
+/// A model by name, with what it is given.
+#[pyclass(frozen, module = "bellwether._native")]
+pub(crate) struct Model {
+    choice: Choice,
+    given: Given,
+    left_out: Vec<Kind>,
+    seasons: Vec<usize>,
+}
+
+#[pymethods]
+impl Model {
+    /// `network` are the weights of `lstm`, `orders` those of `arima` as JSON, `left_out` members of a combination, and
+    /// `seasons` stand in place of those that are given to a fit.
+    #[new]
+    #[pyo3(signature = (name, network=None, orders=None, left_out=vec![], seasons=vec![]))]
+    fn new(
+        name: &str,
+        network: Option<&[u8]>,
+        orders: Option<&str>,
+        left_out: Vec<String>,
+        seasons: Vec<usize>,
+    ) -> PyResult<Self> {
+        let network = network.map(Network::from_bytes).transpose().map_err(input)?.map(Arc::new);
+        let orders: Option<ArimaOrders> = orders.map(serde_json::from_str).transpose().map_err(input)?;
+        orders.as_ref().map_or(Ok(()), ArimaOrders::check).map_err(input)?;
+        let left_out = left_out.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(input)?;
+        Ok(Self { choice: name.parse().map_err(input)?, given: Given { network, orders }, left_out, seasons })
+    }
+
+    #[getter]
+    fn name(&self) -> String {
+        self.choice.to_string()
+    }
+}
+
+impl Model {
+    fn method(&self, horizon: Horizon, seasons: &[usize]) -> InCalendar {
+        let seasons = if self.seasons.is_empty() { seasons } else { &self.seasons };
+        let method = self.choice.method(horizon, seasons);
+        let kinds = method.kinds.iter().copied().filter(|kind| !self.left_out.contains(kind)).collect();
+        let method = Combination { kinds, given: self.given.clone(), ..method };
+        InCalendar { method, calendar: Calendar::default() }
+    }
+}
+
 /// Learns a history, for forecasts of `horizon` steps.
 #[pyfunction]
-#[pyo3(signature = (window, model, horizon, seasons))]
 pub(crate) fn fit(
     py: Python<'_>,
     window: &Window,
-    model: &str,
+    model: &Model,
     horizon: usize,
     seasons: Vec<usize>,
 ) -> PyResult<Fitted> {
-    let method = method(model, steps(horizon)?, &seasons)?;
+    let method = model.method(steps(horizon)?, &seasons);
     let fitted = py.detach(|| method.fit(&window.0)).map_err(|error| not_fitted(&error))?;
     Ok(Fitted { fitted, horizon: steps(horizon)? })
 }
@@ -69,6 +117,11 @@ impl Fitted {
     fn scores(&self) -> Vec<(String, f64)> {
         let line = |score: &bellwether_models::outlook::ModelScore| (score.model.clone(), score.relative_pinball_loss);
         self.fitted.live().scores().iter().map(line).collect()
+    }
+
+    /// The orders of its ARIMA as JSON, found or given; none where it has none.
+    fn arima_orders(&self) -> Option<String> {
+        serde_json::to_string(&self.fitted.live().arima_orders()?).ok()
     }
 
     /// Periods in use, in steps.
@@ -135,15 +188,15 @@ type Replayed = (usize, Option<Forecast>, Option<String>);
 /// The scores of one model over many series.
 #[pyclass(module = "bellwether._native")]
 pub(crate) struct Board {
-    choice: Choice,
+    model: Py<Model>,
     board: backtest::Board,
 }
 
 #[pymethods]
 impl Board {
     #[new]
-    fn new(model: &str) -> PyResult<Self> {
-        Ok(Self { choice: model.parse().map_err(input)?, board: backtest::Board::default() })
+    fn new(model: Py<Model>) -> Self {
+        Self { model, board: backtest::Board::default() }
     }
 
     /// Replays one series: for each origin the forecast, or the words of why there is none. `progress` is called without
@@ -165,7 +218,7 @@ impl Board {
             return Err(InputError::new_err(text));
         }
         let plan = Plan { origins, context: context.unwrap_or(usize::MAX), horizon: steps(horizon)? };
-        let method = InCalendar { method: self.choice.method(plan.horizon, &seasons), calendar: Calendar::default() };
+        let method = self.model.get().method(plan.horizon, &seasons);
         let mut replayed = Vec::with_capacity(plan.origins.len());
         py.detach(|| {
             let make = |history: &bellwether_models::series::Window| {
@@ -191,9 +244,10 @@ impl Board {
     fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let told = self.board.summary();
         let table = PyDict::new(py);
-        table.set_item("model", self.choice.to_string())?;
+        table.set_item("model", self.model.get().name())?;
         table.set_item("mase", told.mase)?;
         table.set_item("wql", told.wql)?;
+        table.set_item("pinball", told.pinball)?;
         table.set_item("coverage_p95", told.coverage)?;
         table.set_item("least_coverage_p95", told.least_coverage)?;
         table.set_item("margin_p95", told.margin)?;
@@ -201,11 +255,6 @@ impl Board {
         table.set_item("refused", self.board.refused)?;
         Ok(table)
     }
-}
-
-fn method(model: &str, horizon: Horizon, seasons: &[usize]) -> PyResult<InCalendar> {
-    let choice: Choice = model.parse().map_err(input)?;
-    Ok(InCalendar { method: choice.method(horizon, seasons), calendar: Calendar::default() })
 }
 
 fn steps(horizon: usize) -> PyResult<Horizon> {

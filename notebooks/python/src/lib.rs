@@ -15,6 +15,10 @@ mod window;
 /// The module `bellwether._native`.
 #[pyo3::pymodule]
 mod _native {
+    /// Version of the program this was built from.
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+
     #[pymodule_export]
     use super::causes::rank;
     #[pymodule_export]
@@ -22,7 +26,7 @@ mod _native {
     #[pymodule_export]
     use super::errors::{FitError, InputError, TrainError};
     #[pymodule_export]
-    use super::forecasting::{Board, Fitted, Forecast, fit, last_origins, models};
+    use super::forecasting::{Board, Fitted, Forecast, Model, fit, last_origins, models};
     #[pymodule_export]
     use super::scaling::{duration_ms, simulate};
     #[pymodule_export]

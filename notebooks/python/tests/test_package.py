@@ -139,6 +139,20 @@ class Models(unittest.TestCase):
             made.save(f"{folder}/net.safetensors")
             self.assertEqual(bellwether.Artefact.load(f"{folder}/net.safetensors"), made)
 
+    def test_a_trained_model_forecasts_by_itself_and_beside_others(self):
+        network = bellwether.train(Y, batches=1, batch=2, step="1h")
+        arima = bellwether.search_arima(Y, step="1h", season=24, seasonal=True)
+        self.assertEqual(arima.manifest["parameters"]["orders"]["period"], 24)
+        mine = bellwether.forecast(Y, 3, model=network, step="1h").mean
+        self.assertNotEqual(mine.tolist(), bellwether.forecast(Y, 3, model="lstm", step="1h").mean.tolist())
+        replay = bellwether.backtest(Y, 3, models={"mine": network, "arima": arima}, origins=3, step="1h")
+        self.assertEqual([line["model"] for line in replay.scores], ["mine", "arima"])
+        scores = bellwether.scored(arima, Y, 3, origins=3, season=24, step="1h").manifest["scores"]
+        self.assertEqual((scores["origins"], scores["horizon"]), (3, 3))
+        wrong = bellwether.Artefact({"kind": "arima", "parameters": {"orders": {"ar": 9}}})
+        with self.assertRaisesRegex(bellwether.InputError, "ar is 9, at most 3 can be fitted"):
+            bellwether.forecast(Y, 3, model=wrong)
+
     def test_computing_leaves_python_to_other_threads(self):
         ticks, over = 0, threading.Event()
 
