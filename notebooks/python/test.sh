@@ -9,7 +9,9 @@ trap 'rm -rf "$empty"' EXIT
 numpy=$(grep '^numpy==' notebooks/requirements.txt)
 python3 -m venv "$empty"
 "$empty/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$numpy" .venv/wheel/*.whl
-sed -n '/^```python$/,/^```$/p' notebooks/python/README.md | grep -v '^```' >"$empty/example.py"
+example() { sed -n '/^```python$/,/^```$/p' "$1" | grep -v '^```'; }
+example README.md >"$empty/example.py"
+example notebooks/python/README.md | diff "$empty/example.py" -
 (cd "$empty" && bin/python example.py)
 
 BELLWETHER=$(realpath "$BELLWETHER")

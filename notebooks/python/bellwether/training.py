@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,11 +20,11 @@ __all__ = ["scored", "search_arima", "train"]
 def train(
     data: Any,
     *,
-    batches: int = 3000,
+    batches: int = 120,
     batch: int = 128,
     seed: int = 1,
     share: float = 1.0,
-    start: Artefact | bytes | None = None,
+    start: Artefact | bytes | Literal["pretrained"] | None = "pretrained",
     step: Any = None,
     progress: Callable[[int, float], object] | None = None,
 ) -> Artefact:
@@ -35,7 +35,7 @@ def train(
     data
         A long frame, one series, or a list of such; each frame of a list counts alike, however many series it holds.
     batches
-        Batches to learn from: some thousands make a network, some dozens with ``start`` fit one to new series.
+        Batches to learn from: some dozens fit a trained network to new series, some thousands make one of fresh weights.
     batch
         Origins in a batch.
     seed
@@ -43,7 +43,7 @@ def train(
     share
         Share of each series that is learnt from, counted from its beginning; the rest stays unseen for scoring.
     start
-        A network to go on from.
+        A network to go on from: the one that comes with the program, one of your own, or ``None`` for fresh weights.
     progress
         Hears the batches done and their mean loss.
     """
@@ -52,7 +52,7 @@ def train(
     several = isinstance(data, (list, tuple)) and len(data) > 0 and not np.isscalar(data[0])
     sources = [_source(one, step) for one in (data if several else [data])]
     learnt = [[window.first(int(len(window) * share)) for window in source] for source in sources]
-    before = start.weights if isinstance(start, Artefact) else start
+    before = _native.pretrained() if start == "pretrained" else start.weights if isinstance(start, Artefact) else start
     weights = _native.train(learnt, batches, batch, seed, before, progress)
     windows = [window for source in learnt for window in source]
     return Artefact({**_manifest("lstm", windows), "seed": seed}, weights)

@@ -30,7 +30,7 @@ mod _native {
     #[pymodule_export]
     use super::scaling::{duration_ms, simulate};
     #[pymodule_export]
-    use super::training::{check_network, train};
+    use super::training::{check_network, pretrained, train};
     #[pymodule_export]
     use super::window::Window;
 }

@@ -41,6 +41,12 @@ pub(crate) fn train<'py>(
     }
 }
 
+/// The weights that come with the program, as safetensors.
+#[pyfunction]
+pub(crate) fn pretrained(py: Python<'_>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, include_bytes!("../../../models/pretrained/lstm.safetensors"))
+}
+
 /// Raises when `weights` are no network of this version.
 #[pyfunction]
 pub(crate) fn check_network(weights: &[u8]) -> PyResult<()> {

@@ -152,7 +152,7 @@ class Bits(unittest.TestCase):
         code = (
             "import sys, numpy as np, bellwether as b\n"
             "times, values = np.load(sys.argv[1]), np.load(sys.argv[2])\n"
-            "made = b.train(b.Window.from_rows(times, values), batches=2, batch=4, seed=3)\n"
+            "made = b.train(b.Window.from_rows(times, values), batches=2, batch=4, seed=3, start=None)\n"
             "open(sys.argv[3], 'wb').write(made.weights)\n"
         )
         np.save(self.folder / "t.npy", self.millis), np.save(self.folder / "v.npy", self.values)
