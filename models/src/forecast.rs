@@ -7,6 +7,7 @@ pub mod calendar;
 mod choice;
 mod clean;
 mod combine;
+mod course;
 mod ets;
 mod extent;
 mod given;
@@ -19,6 +20,7 @@ mod member;
 mod naive;
 #[cfg(feature = "neural")]
 pub mod neural;
+mod newest;
 mod point;
 mod profile;
 mod range;

@@ -2,18 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::course::Course;
 use super::point::Path;
 
-/// One cycle of additive seasonal effects for each period, and where in it the next value stands.
+/// One cycle of additive seasonal effects for each period.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seasonal {
-    cycles: Vec<Cycle>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Cycle {
-    effects: Vec<f64>,
-    next: usize,
+    cycles: Vec<Course>,
 }
 
 impl Seasonal {
@@ -24,7 +19,7 @@ impl Seasonal {
         for period in periods.iter().copied().filter(|p| *p >= 2 && 2 * p <= y.len()) {
             let effects = effects(&rest, period, memory);
             rest.iter_mut().enumerate().for_each(|(i, v)| *v -= effects[i % period]);
-            cycles.push(Cycle { effects, next: y.len() % period });
+            cycles.push(Course::new(&effects, y.len()));
         }
         (Self { cycles }, rest)
     }
@@ -40,7 +35,7 @@ impl Seasonal {
         let mut rest = y.to_vec();
         let mut cycle = |(period, seasonal): (&usize, &Vec<f64>)| {
             rest.iter_mut().zip(seasonal).for_each(|(v, s)| *v -= s);
-            Cycle { effects: seasonal[y.len() - period..].to_vec(), next: 0 }
+            Course::new(&seasonal[y.len() - period..], 0)
         };
         let cycles = periods.iter().zip(parts.seasonal()).map(&mut cycle).collect();
         (Self { cycles }, rest)
@@ -48,11 +43,11 @@ impl Seasonal {
 
     /// The effect `ahead` steps from now; 0 is the next value.
     pub(crate) fn at(&self, ahead: usize) -> f64 {
-        self.cycles.iter().map(|c| c.effects[(c.next + ahead) % c.effects.len()]).sum()
+        self.cycles.iter().map(|cycle| cycle.at(ahead)).sum()
     }
 
     fn advance(&mut self) {
-        self.cycles.iter_mut().for_each(|c| c.next = (c.next + 1) % c.effects.len());
+        self.cycles.iter_mut().for_each(Course::advance);
     }
 }
 

@@ -33,8 +33,8 @@ const MOST_REPLAYED: usize = 576;
 const ERRORS_KEPT: (usize, usize) = (300, 2);
 /// What remains of an error's weight a step later: half is gone after 300.
 const MEMORY: f64 = 0.9977;
-/// Greatest magnitude that can be squared and summed safely.
-const GREATEST: f64 = 1e100;
+/// Greatest magnitude that can be squared and summed safely, also in single precision where differences are kept.
+const GREATEST: f64 = 1e30;
 
 /// Several methods at once, or one of them calibrated by the same replay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ pub struct Live {
     horizon: usize,
     next: Timestamp,
     step: Step,
-    /// Newest values, gaps filled; at least `keep`, at most a quarter more.
+    /// Newest values, gaps filled; at least `keep`, at most a sixteenth more.
     past: Vec<f64>,
     keep: usize,
     fence: Fence,
@@ -304,7 +304,7 @@ impl Live {
             self.learn_reach(value);
         }
         for (age, issued) in self.issued.iter().rev().enumerate().filter(|(_, issued)| issued.fresh) {
-            let error = (value - issued.combined[age]) / issued.widths[age];
+            let error = (value - issued.combined(age)) / issued.width(age);
             match record {
                 Some(_) => self.errors.push_unsorted(age, error),
                 None => self.errors.push(age, error),
@@ -317,24 +317,23 @@ impl Live {
                 let band = band(&self.bands, age);
                 self.losses[band].add(&errors, MEMORY, self.held.every());
                 if let Some(record) = record.as_deref_mut() {
-                    record.add(probe, &errors, seen - issued.combined[age]);
+                    record.add(probe, &errors, seen - issued.combined(age));
                 }
             }
         }
-        let expected = self.issued.back().map(|issued| issued.combined[0]);
+        let expected = self.issued.back().map(|issued| issued.combined(0));
         self.spread.observe(expected.map(|expected| seen - expected));
         self.advance(seen);
     }
 
     /// Looks which of the bounds that stood for this moment `value` lies beyond.
     fn learn_reach(&mut self, value: f64) {
-        let beyond = |issued: (usize, &Issued)| {
-            let (age, Issued { low, high, .. }) = issued;
-            Some((f64::from(u8::from(value < *low.get(age)?)), f64::from(u8::from(value > *high.get(age)?))))
+        let bounds = self.issued.iter().rev().enumerate().filter_map(|(age, issued)| issued.bounds(age));
+        let share = |beyond: fn(f64, (f64, f64)) -> bool| {
+            extent::mean(bounds.clone().map(|bounds| f64::from(u8::from(beyond(value, bounds)))))
         };
-        let beyond: Vec<(f64, f64)> = self.issued.iter().rev().enumerate().filter_map(beyond).collect();
-        if !beyond.is_empty() {
-            self.reach.learn((extent::mean(beyond.iter().map(|b| b.0)), extent::mean(beyond.iter().map(|b| b.1))));
+        if bounds.clone().next().is_some() {
+            self.reach.learn((share(|value, (low, _)| value < low), share(|value, (_, high)| value > high)));
         }
     }
 
@@ -342,7 +341,7 @@ impl Live {
     fn advance(&mut self, seen: f64) {
         self.range.take(seen);
         self.past.push(seen);
-        if self.past.len() > self.keep + self.keep / 4 {
+        if self.past.len() > self.keep + self.keep / 16 {
             self.past.drain(..self.past.len() - self.keep);
         }
         self.members.iter_mut().for_each(|member| member.observe(&self.past));
@@ -356,23 +355,29 @@ impl Live {
     fn issue(&mut self) {
         let (paths, fresh) = self.held.paths(&self.members, &self.past, self.horizon);
         let combined = self.combined(&paths);
-        let members = self.probes.iter().flat_map(|p| paths.iter().map(|path| path[*p])).collect();
+        let probes = if fresh { self.probes.as_slice() } else { &[] };
+        let members = probes.iter().flat_map(|p| paths.iter().map(|path| path[*p]));
         let widths = self.widths(&combined);
-        let (low, high) = if fresh { self.bounds(&combined, &widths) } else { Default::default() };
-        self.issued.push_back(Issued { members, combined, widths, fresh, low, high });
-        if self.issued.len() > self.horizon {
+        let newest = self.past.last().copied().unwrap_or(0.0);
+        let mut issued = Issued::new(newest, &combined, &widths, members);
+        if fresh && !self.errors.is_empty() {
+            issued = issued.within(self.bounds(&combined, &widths));
+        }
+        issued.fresh = fresh;
+        if self.issued.len() >= self.horizon {
             self.issued.pop_front();
         }
+        self.issued.push_back(issued);
     }
 
     /// The bounds whose promise is watched.
-    fn bounds(&self, centre: &[f64], widths: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let levels = [Quantile::STANDARD[0], Quantile::STANDARD[3]];
+    fn bounds(&self, centre: &[f64], widths: &[f64]) -> impl Iterator<Item = (f64, f64)> {
+        const LEVELS: [Quantile; 2] = [Quantile::STANDARD[0], Quantile::STANDARD[3]];
         let at = |(k, (centre, width)): (usize, (&f64, &f64))| {
-            let reached = self.reached(k, &levels);
+            let reached = self.reached(k, &LEVELS);
             (centre + width * reached[0], centre + width * reached[1])
         };
-        if self.errors.is_empty() { Default::default() } else { centre.iter().zip(widths).enumerate().map(at).unzip() }
+        centre.iter().zip(widths).enumerate().map(at)
     }
 
     /// Quantiles of the greatest value so far, for each of `levels` and each step; never below those of the step itself
@@ -439,7 +444,7 @@ impl Live {
         self.keep = reach.max(self.horizon) + 1;
         let surplus = self.past.len().saturating_sub(self.keep);
         self.past = self.past.split_off(surplus);
-        self.past.reserve_exact(self.keep / 4 + 1);
+        self.past.reserve_exact(self.keep / 16 + 2);
     }
 }
 
@@ -498,7 +503,7 @@ impl Fitted for Live {
         if value.abs() <= GREATEST {
             self.learn(value, None);
         } else {
-            let expected = self.issued.back().map_or(0.0, |issued| issued.combined[0]);
+            let expected = self.issued.back().map_or(0.0, |issued| issued.combined(0));
             self.spread.observe(None);
             self.advance(expected);
         }

@@ -34,9 +34,10 @@ impl Extents {
     pub(crate) fn learn(&mut self, issued: &Issued, actual: impl Iterator<Item = f64> + Clone, many: bool) {
         let steps = actual.size_hint().0;
         let Some(span) = self.ends.iter().position(|end| end + 1 == steps) else { return };
-        let width = mean(issued.widths[..steps].iter().copied());
-        let highest = greatest(actual.clone()) - greatest(issued.combined[..steps].iter().copied());
-        let average = mean(actual) - mean(issued.combined[..steps].iter().copied());
+        let expected = (0..steps).map(|step| issued.combined(step));
+        let width = mean((0..steps).map(|step| issued.width(step)));
+        let highest = greatest(actual.clone()) - greatest(expected.clone());
+        let average = mean(actual) - mean(expected);
         for (errors, error) in [(&mut self.greatest, highest / width), (&mut self.mean, average / width)] {
             if many { errors.push_unsorted(span, error) } else { errors.push(span, error) }
         }
@@ -78,14 +79,7 @@ mod tests {
 
     #[test]
     fn a_maximum_and_a_mean_have_quantiles_of_their_own() {
-        let issued = Issued {
-            members: vec![],
-            combined: vec![10.0, 10.0],
-            widths: vec![1.0, 1.0],
-            fresh: true,
-            low: vec![],
-            high: vec![],
-        };
+        let issued = Issued::new(9.0, &[10.0, 10.0], &[1.0, 1.0], std::iter::empty());
         let mut extents = Extents::new(&[0, 1], 1);
         for i in 0..200 {
             let swing = f64::from(i % 5) - 2.0;

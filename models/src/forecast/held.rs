@@ -47,8 +47,8 @@ impl Held {
         self.age = None;
     }
 
-    /// The path of each member from the newest value of `past` on, and whether all of them were asked anew. A path that is
-    /// held starts where it has come to, moved to the newest value.
+    /// The path of each member from the newest value of `past` on, and whether all of them were asked anew. Where they were
+    /// not, it has one step, and a path that is held starts where it has come to, moved to the newest value.
     pub(super) fn paths(&mut self, members: &[Member], past: &[f64], horizon: usize) -> (Vec<Vec<f64>>, bool) {
         self.age = self.age.map(|age| age + 1).filter(|age| *age < self.every);
         let Some(age) = self.age else {
@@ -60,8 +60,8 @@ impl Held {
         };
         let last = past.last().copied().unwrap_or(0.0);
         let carried = |(member, held): (&Member, &Vec<f64>)| match held.get(age - 1) {
-            Some(expected) => held[age..].iter().take(horizon).map(|v| v + last - expected).collect(),
-            None => member.path(past, horizon),
+            Some(expected) => held[age..].iter().take(1).map(|v| v + last - expected).collect(),
+            None => member.path(past, 1),
         };
         (members.iter().zip(&self.paths).map(carried).collect(), false)
     }
@@ -95,7 +95,7 @@ mod tests {
         assert!(held.paths(&members, &y[..400], 12).1, "the first look is at all members");
         for n in 401..406 {
             let (paths, fresh) = held.paths(&members, &y[..n], 12);
-            assert!(!fresh && paths[1].len() == 12 && paths[0] == [y[n - 1]; 12]);
+            assert!(!fresh && paths[1].len() == 1 && paths[0] == [y[n - 1]]);
             assert!(paths[1].iter().zip(&y[n..]).all(|(a, b)| (a - b).abs() < 4.0), "{n}: {:?}", paths[1]);
         }
         assert!(held.paths(&members, &y[..406], 12).1);

@@ -1,10 +1,9 @@
 //! Intervals from the errors a forecast made on values it had not seen.
 
-use std::cmp::Ordering;
-
 use serde::{Deserialize, Serialize};
 
 use super::Quantile;
+use super::newest::Newest;
 
 /// Independent errors at which half of their middle is believed.
 const MIDDLE_NEEDS: f64 = 20.0;
@@ -41,135 +40,6 @@ pub(crate) struct Errors {
     /// Points from one error to the next.
     every: usize,
     steps: Vec<Newest>,
-}
-
-/// Errors in order of time and in order of size.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Stored", into = "Stored")]
-struct Newest {
-    /// In a ring, once there is no room for more.
-    errors: Vec<f32>,
-    /// Place of the oldest in the ring.
-    oldest: usize,
-    /// Places in the ring by size.
-    by_size: Vec<u16>,
-    /// Whether errors have been thinned out.
-    thinned: bool,
-    /// Errors passed over since the last one kept.
-    passed: usize,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Stored(Vec<f32>, bool, usize);
-
-impl From<Stored> for Newest {
-    fn from(Stored(errors, thinned, passed): Stored) -> Self {
-        let mut newest = Self { errors, oldest: 0, by_size: Vec::new(), thinned, passed };
-        newest.sort();
-        newest
-    }
-}
-
-impl From<Newest> for Stored {
-    fn from(newest: Newest) -> Self {
-        Self(newest.by_time(), newest.thinned, newest.passed)
-    }
-}
-
-impl Newest {
-    /// Errors seen.
-    fn len(&self) -> usize {
-        self.by_size.len()
-    }
-
-    /// The error of this rank, the least first.
-    fn at(&self, rank: usize) -> f64 {
-        f64::from(self.errors[usize::from(self.by_size[rank])])
-    }
-
-    /// The oldest first.
-    fn by_time(&self) -> Vec<f32> {
-        let (newer, older) = self.errors.split_at(self.oldest);
-        [older, newer].concat()
-    }
-
-    /// Mean distance from `median` of the errors above it, or below: each side is half of them.
-    fn mean_distance(&self, median: f64, above: bool) -> f64 {
-        let sign = if above { 1.0 } else { -1.0 };
-        let beyond = |error: &f32| (sign * (f64::from(*error) - median)).max(0.0);
-        2.0 * self.errors.iter().map(beyond).sum::<f64>() / self.errors.len() as f64
-    }
-
-    fn mean_size(&self) -> f64 {
-        self.by_size.iter().map(|place| f64::from(self.errors[usize::from(*place)].abs())).sum::<f64>()
-            / self.len() as f64
-    }
-
-    /// The place for one more error, if this one is to be kept.
-    fn place(&mut self, capacity: usize, stride: usize) -> Option<usize> {
-        if self.errors.len() >= capacity && !self.thinned && stride > 1 {
-            self.thin(capacity, stride);
-        }
-        self.passed += 1;
-        if self.thinned && self.passed < stride {
-            return None;
-        }
-        self.passed = 0;
-        Some(if self.errors.len() < capacity { self.errors.len() } else { self.oldest })
-    }
-
-    fn put(&mut self, place: usize, error: f32) {
-        match self.errors.get_mut(place) {
-            Some(oldest) => {
-                *oldest = error;
-                self.oldest = (place + 1) % self.errors.len();
-            }
-            None => self.errors.push(error),
-        }
-    }
-
-    fn thin(&mut self, capacity: usize, stride: usize) {
-        let sorted = !self.by_size.is_empty();
-        let mut kept: Vec<f32> = self.by_time().into_iter().rev().step_by(stride).collect();
-        kept.reverse();
-        self.errors = Vec::with_capacity(capacity);
-        self.errors.extend(kept);
-        self.by_size = Vec::with_capacity(capacity);
-        (self.oldest, self.thinned, self.passed) = (0, true, 0);
-        if sorted {
-            self.sort();
-        }
-    }
-
-    fn sort(&mut self) {
-        self.by_size.clear();
-        self.by_size.extend(0..u16::try_from(self.errors.len()).unwrap_or(u16::MAX));
-        let errors = &self.errors;
-        self.by_size.sort_unstable_by(|a, b| by_size(errors, *a, *b));
-    }
-
-    /// Takes in an error without its place in the order of size.
-    fn push_unsorted(&mut self, error: f32, (capacity, stride): (usize, usize)) {
-        if let Some(place) = self.place(capacity, stride) {
-            self.put(place, error);
-        }
-    }
-
-    fn push(&mut self, error: f32, (capacity, stride): (usize, usize)) {
-        let Some(place) = self.place(capacity, stride) else { return };
-        let Ok(index) = u16::try_from(place) else { return };
-        if self.by_size.len() == self.errors.len() && place < self.errors.len() {
-            self.by_size.retain(|at| *at != index);
-        }
-        self.put(place, error);
-        let rank = self.by_size.partition_point(|at| by_size(&self.errors, *at, index).is_lt());
-        self.by_size.insert(rank, index);
-    }
-}
-
-/// The order of two places by their errors; of equal ones the places themselves.
-fn by_size(errors: &[f32], a: u16, b: u16) -> Ordering {
-    errors[usize::from(a)].total_cmp(&errors[usize::from(b)]).then(a.cmp(&b))
 }
 
 impl Errors {
@@ -235,7 +105,7 @@ impl Errors {
         let distance = (step + 1) as f64 / (known + 1) as f64;
         let widen = if known == step { 1.0 } else { distance.powf(self.growth()) };
         let newest = &self.steps[known];
-        let stride = self.every * if newest.thinned { self.stride } else { 1 };
+        let stride = self.every * if newest.is_thinned() { self.stride } else { 1 };
         let overlap = ((known + 1) as f64 / stride as f64).max(1.0);
         Some((newest, overlap, widen))
     }

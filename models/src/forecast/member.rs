@@ -170,13 +170,13 @@ impl Role {
                 Member::Ets(Adjusted { seasonal, model: Ets::fit(newest(&rest, ETS_VALUES)) })
             }
             Kind::Theta => Member::Theta(adjusted(y, periods, |rest| Theta::fit(newest(rest, ETS_VALUES)))),
-            Kind::Arima => Member::Arima(adjusted(y, periods, |rest| Arima::fit(newest(rest, ARIMA_VALUES)))),
+            Kind::Arima => arima(y, periods, |rest| Arima::fit(newest(rest, ARIMA_VALUES))),
             Kind::Sarima => {
                 let fit = |rest: &[f64]| match short(periods) {
                     Some(period) => Arima::seasonal(newest(rest, ARIMA_VALUES), period),
                     None => Arima::fit(newest(rest, ARIMA_VALUES)),
                 };
-                Member::Arima(adjusted(y, &self.taken_off(periods), fit))
+                arima(y, &self.taken_off(periods), fit)
             }
             Kind::Regression => Member::Regression(Regression::fit(y, periods, horizon)?),
             Kind::Ridge => Member::Ridge(Ridge::fit(y, periods, horizon)?),
@@ -208,7 +208,7 @@ impl Role {
         match old {
             Member::Arima(old) => {
                 let refit = |rest: &[f64]| old.model.refit(newest(rest, ARIMA_VALUES));
-                Some(Member::Arima(adjusted(y, &self.taken_off(periods), refit)))
+                Some(arima(y, &self.taken_off(periods), refit))
             }
             Member::Ets(old) if self.kind == Kind::Ets => {
                 Some(Member::Ets(adjusted(y, periods, |rest| old.model.refit(newest(rest, ETS_VALUES)))))
@@ -244,6 +244,10 @@ fn adjusted<M>(y: &[f64], periods: &[usize], fit: impl Fn(&[f64]) -> M) -> Adjus
     Adjusted { seasonal, model: fit(&rest) }
 }
 
+fn arima(y: &[f64], periods: &[usize], fit: impl Fn(&[f64]) -> Arima) -> Member {
+    Member::Arima(Box::new(adjusted(y, periods, fit)))
+}
+
 /// A fitted model of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -253,7 +257,8 @@ pub(crate) enum Member {
     Profile(Profile),
     Ets(Adjusted<Ets>),
     Theta(Adjusted<Theta>),
-    Arima(Adjusted<Arima>),
+    /// Apart, as it is far larger than the others.
+    Arima(Box<Adjusted<Arima>>),
     Ridge(Ridge),
     Regression(Regression),
     #[cfg(feature = "neural")]
@@ -286,7 +291,7 @@ impl Member {
             Self::Profile(model) => model,
             Self::Ets(model) => model,
             Self::Theta(model) => model,
-            Self::Arima(model) => model,
+            Self::Arima(model) => model.as_ref(),
             Self::Ridge(model) => model,
             Self::Regression(model) => model,
             #[cfg(feature = "neural")]

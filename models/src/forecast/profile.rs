@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::course::Course;
 use super::point::Path;
 
 /// Greatest number of cycles a profile remembers.
@@ -10,11 +11,9 @@ const CYCLES: usize = 7;
 /// Mean of each place in the cycle over the last cycles; the newest departure from it decays as it did in the past.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Profile {
-    means: Vec<f64>,
+    means: Course,
     /// Weight of a new value in its mean.
     gain: f64,
-    /// Place of the next value.
-    next: usize,
     departure: f64,
     /// Share of a departure that is left after `k + 1` steps, `0..=1`.
     kept: Vec<f64>,
@@ -33,7 +32,7 @@ impl Profile {
         let departures: Vec<f64> = recent.iter().enumerate().map(|(i, v)| v - means[i % period]).collect();
         let kept = (1..=horizon).map(|lag| kept(&departures, lag)).collect();
         let departure = departures.last().copied().unwrap_or(0.0);
-        Some(Self { means, gain: 1.0 / cycles as f64, next: 0, departure, kept })
+        Some(Self { means: Course::new(&means, 0), gain: 1.0 / cycles as f64, departure, kept })
     }
 }
 
@@ -50,17 +49,16 @@ impl Path for Profile {
         let last = self.kept.last().copied().unwrap_or(0.0);
         let at = |k: usize| {
             let kept = self.kept.get(k).copied().unwrap_or(last);
-            self.means[(self.next + k) % self.means.len()] + kept * self.departure
+            self.means.at(k) + kept * self.departure
         };
         (0..horizon).map(at).collect()
     }
 
     fn observe(&mut self, past: &[f64]) {
         if let Some(value) = past.last() {
-            let mean = &mut self.means[self.next];
-            self.departure = value - *mean;
-            *mean += self.gain * self.departure;
-            self.next = (self.next + 1) % self.means.len();
+            let mean = self.means.at(0);
+            self.departure = value - mean;
+            self.means.leave(mean + self.gain * self.departure);
         }
     }
 }

@@ -9,26 +9,73 @@ use crate::outlook::ModelScore;
 /// Errors of one model at one step that tell how good it was.
 const ENOUGH: usize = 96;
 
-/// What was expected at one instant.
+/// What was expected at one instant, all of it relative to the newest value then known: so single precision loses
+/// nothing that an error could tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Issued {
-    /// Shape `[probes, members]`, one after the other.
-    pub(super) members: Vec<f64>,
-    /// Shape `[horizon]`.
-    pub(super) combined: Vec<f64>,
-    /// Relative width of the errors, shape `[horizon]`.
-    pub(super) widths: Vec<f64>,
-    /// Whether every member was asked anew; otherwise no member is judged by it.
+    newest: f64,
+    /// Whether every member was asked anew; otherwise nothing is judged by it and only the first step was said.
     pub(super) fresh: bool,
-    /// Bounds whose promise is watched, shape `[horizon]`; empty while the history is replayed and where not fresh.
-    pub(super) low: Vec<f64>,
-    pub(super) high: Vec<f64>,
+    /// Whether bounds were said too; not while the history is replayed, nor where not fresh.
+    bounded: bool,
+    steps: Box<[Said]>,
+    /// Shape `[probes, members]`, one after the other.
+    members: Box<[f32]>,
+}
+
+/// What was said of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Said {
+    combined: f32,
+    /// Relative width of the errors.
+    width: f32,
+    low: f32,
+    high: f32,
 }
 
 impl Issued {
+    /// The path of the combination when `newest` was the newest value, the relative widths of its errors, and what each
+    /// member expects of each probed step, step by step.
+    pub(super) fn new(newest: f64, combined: &[f64], widths: &[f64], members: impl Iterator<Item = f64>) -> Self {
+        let relative = |value: f64| (value - newest) as f32;
+        let said = |(value, width): (&f64, &f64)| Said {
+            combined: relative(*value),
+            width: *width as f32,
+            low: 0.0,
+            high: 0.0,
+        };
+        let steps = combined.iter().zip(widths).map(said).collect();
+        Self { newest, fresh: true, bounded: false, steps, members: members.map(relative).collect() }
+    }
+
+    /// With the bounds whose promise is watched, lower and upper, for each step.
+    pub(super) fn within(mut self, bounds: impl Iterator<Item = (f64, f64)>) -> Self {
+        self.bounded = true;
+        for (said, (low, high)) in self.steps.iter_mut().zip(bounds) {
+            (said.low, said.high) = ((low - self.newest) as f32, (high - self.newest) as f32);
+        }
+        self
+    }
+
+    /// What the combination expected of step `step`.
+    pub(super) fn combined(&self, step: usize) -> f64 {
+        self.newest + f64::from(self.steps[step].combined)
+    }
+
+    /// The relative width of its error there.
+    pub(super) fn width(&self, step: usize) -> f64 {
+        f64::from(self.steps[step].width)
+    }
+
+    /// The bounds of step `step`, where there were any.
+    pub(super) fn bounds(&self, step: usize) -> Option<(f64, f64)> {
+        let said = self.steps.get(step).filter(|_| self.bounded)?;
+        Some((self.newest + f64::from(said.low), self.newest + f64::from(said.high)))
+    }
+
     /// What each of so many members expected of a probed step.
     pub(super) fn of_probe(&self, probe: usize, members: usize) -> impl Iterator<Item = f64> {
-        self.members[probe * members..(probe + 1) * members].iter().copied()
+        self.members[probe * members..(probe + 1) * members].iter().map(|v| self.newest + f64::from(*v))
     }
 }
 

@@ -3,6 +3,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use super::course::Course;
 use super::linear::Cholesky;
 use super::point::Path;
 
@@ -28,10 +29,11 @@ const FEWEST_ROWS: usize = 30;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Regression {
     periods: Vec<usize>,
-    /// Usual course of each period: one value for each place of the cycle, that of the next value first.
-    courses: Vec<Vec<f64>>,
-    /// Shape `[horizon][features]`.
-    weights: Vec<Vec<f64>>,
+    /// Usual course of each period.
+    courses: Vec<Course>,
+    horizon: usize,
+    /// Shape `[horizon, features]`.
+    weights: Box<[f32]>,
 }
 
 impl Regression {
@@ -44,10 +46,11 @@ impl Regression {
         let rows: Vec<usize> = (from..from + count).rev().step_by(count.div_ceil(MOST_ROWS)).collect();
         let courses: Vec<Vec<f64>> = periods.iter().map(|p| course(y, *p)).collect();
         let view = View { y, sums: &running_sums(y), periods: &periods };
-        let weights = (0..horizon).map(|k| view.weights(&rows, k, &courses)).collect::<Option<_>>()?;
-        let last_cycle = |(course, period): (&Vec<f64>, &usize)| course[course.len() - period..].to_vec();
+        let weights: Vec<Vec<f64>> = (0..horizon).map(|k| view.weights(&rows, k, &courses)).collect::<Option<_>>()?;
+        let weights = weights.into_iter().flatten().map(|w| w as f32).collect();
+        let last_cycle = |(course, period): (&Vec<f64>, &usize)| Course::new(&course[course.len() - period..], 0);
         let courses = courses.iter().zip(&periods).map(last_cycle).collect();
-        Some(Self { periods, courses, weights })
+        Some(Self { periods, courses, horizon, weights })
     }
 }
 
@@ -59,6 +62,11 @@ fn course(y: &[f64], period: usize) -> Vec<f64> {
         course[i] = course[i - period] + gain * (y[i] - course[i - period]);
     }
     course
+}
+
+/// Number of features.
+fn width(periods: &[usize]) -> usize {
+    1 + MEANS.len() + 4 * periods.len()
 }
 
 /// Sums of the first 0, 1, … values.
@@ -81,7 +89,7 @@ struct View<'a> {
 impl View<'_> {
     /// The coefficients for step `k`, learnt at the origins `rows`.
     fn weights(&self, rows: &[usize], k: usize, courses: &[Vec<f64>]) -> Option<Vec<f64>> {
-        let mut x = Array2::zeros((rows.len(), 1 + MEANS.len() + 4 * self.periods.len()));
+        let mut x = Array2::zeros((rows.len(), width(self.periods)));
         let mut features = Vec::new();
         for (row, t) in rows.iter().enumerate() {
             self.features(*t, k, |period, at| courses[period][at], &mut features);
@@ -163,43 +171,44 @@ fn median(values: &[f64]) -> f64 {
 }
 
 impl Regression {
-    /// The steps it was fitted for.
-    fn block(&self, past: &[f64]) -> Vec<f64> {
+    /// The first `steps` of those it was fitted for.
+    fn block(&self, past: &[f64], steps: usize) -> Vec<f64> {
         let last = past.last().copied().unwrap_or(0.0);
         let longest = self.periods.last().copied().unwrap_or(0);
         if past.len() < longest + 4 {
-            return vec![last; self.weights.len()];
+            return vec![last; steps];
         }
         let past = &past[past.len().saturating_sub(self.needs())..];
         let (view, n) = (View { y: past, sums: &running_sums(past), periods: &self.periods }, past.len());
         let mut features = Vec::new();
-        let mut at = |(k, weights): (usize, &Vec<f64>)| {
-            let usual = |i: usize, at: usize| self.courses[i][(at + self.periods[i] * n - n) % self.periods[i]];
+        let mut at = |(k, weights): (usize, &[f32])| {
+            let usual = |i: usize, at: usize| self.courses[i].at(at + self.periods[i] * n - n);
             view.features(n, k, usual, &mut features);
-            last + features.iter().zip(weights).map(|(f, w)| f * w).sum::<f64>()
+            last + features.iter().zip(weights).map(|(f, w)| f * f64::from(*w)).sum::<f64>()
         };
-        self.weights.iter().enumerate().map(&mut at).collect()
+        self.weights.chunks_exact(width(&self.periods)).take(steps).enumerate().map(&mut at).collect()
     }
 
     /// Values of the past that the features may need.
     fn needs(&self) -> usize {
-        2 * self.periods.last().copied().unwrap_or(0) + self.weights.len() + MEANS[MEANS.len() - 1]
+        let cycles = self.periods.iter().map(|p| self.horizon.div_ceil(*p) * p + 4);
+        cycles.fold(MEANS[MEANS.len() - 1], usize::max)
     }
 }
 
 impl Path for Regression {
     /// Beyond the horizon it was fitted for, the path is fed back as if it had been observed.
     fn path(&self, past: &[f64], horizon: usize) -> Vec<f64> {
-        let mut path = self.block(past);
+        let mut path = self.block(past, horizon.min(self.horizon));
         if path.len() < horizon {
             let mut model = self.clone();
             let mut extended = past[past.len().saturating_sub(self.needs())..].to_vec();
             while path.len() < horizon {
-                for value in path[path.len() - self.weights.len()..].iter().copied() {
+                for value in path[path.len() - self.horizon..].iter().copied() {
                     extended.push(value);
                     model.observe(&extended);
                 }
-                path.extend(model.block(&extended));
+                path.extend(model.block(&extended, self.horizon));
             }
         }
         path.truncate(horizon);
@@ -213,8 +222,8 @@ impl Path for Regression {
     fn observe(&mut self, past: &[f64]) {
         if let Some(value) = past.last() {
             for course in &mut self.courses {
-                course[0] += GAIN * (value - course[0]);
-                course.rotate_left(1);
+                let usual = course.at(0);
+                course.leave(usual + GAIN * (value - usual));
             }
         }
     }

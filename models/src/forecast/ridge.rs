@@ -23,8 +23,8 @@ pub(crate) struct Ridge {
     recent: usize,
     lags: Vec<usize>,
     horizon: usize,
-    /// Shape `[horizon][features]`, on raw features.
-    weights: Vec<Vec<f64>>,
+    /// Shape `[horizon, features]`, on raw features.
+    weights: Box<[f32]>,
 }
 
 impl Ridge {
@@ -39,7 +39,7 @@ impl Ridge {
         lags.sort_unstable();
         lags.dedup();
         let recent = RECENT.min(periods.first().copied().unwrap_or(RECENT)).min(y.len() / 8).max(1);
-        let mut ridge = Self { recent, lags, horizon, weights: Vec::new() };
+        let mut ridge = Self { recent, lags, horizon, weights: Box::default() };
         let rows: Vec<usize> = (ridge.needs()..(y.len() + 1).checked_sub(horizon)?).collect();
         if rows.len() < 30 {
             return None;
@@ -53,8 +53,8 @@ impl Ridge {
         (self.lags.last().map_or(0, |lag| lag + BEFORE + 1)).max(self.recent + 1)
     }
 
-    fn solve(&self, y: &[f64], rows: &[usize]) -> Option<Vec<Vec<f64>>> {
-        let width = self.recent + self.lags.len() * (self.horizon + BEFORE) + 1;
+    fn solve(&self, y: &[f64], rows: &[usize]) -> Option<Box<[f32]>> {
+        let width = self.width();
         let mut x = Array2::zeros((rows.len(), width));
         let mut targets = Array2::zeros((rows.len(), self.horizon));
         let mut features = Vec::with_capacity(width);
@@ -75,9 +75,14 @@ impl Ridge {
         let column = |k: usize| {
             let mut w = right.column(k).to_vec();
             factor.solve(&mut w);
-            w.iter().zip(&scale).map(|(w, s)| w / s).collect()
+            w.into_iter().zip(&scale).map(|(w, s)| (w / s) as f32).collect::<Vec<_>>()
         };
-        Some((0..self.horizon).map(column).collect())
+        Some((0..self.horizon).flat_map(column).collect())
+    }
+
+    /// Number of features.
+    fn width(&self) -> usize {
+        self.recent + self.lags.len() * (self.horizon + BEFORE) + 1
     }
 
     /// Recent changes, then the coming steps as they were in earlier cycles, then a constant.
@@ -93,26 +98,28 @@ impl Ridge {
         features.push(1.0);
     }
 
-    fn block(&self, past: &[f64]) -> Vec<f64> {
+    /// The first `steps` of those it was fitted for.
+    fn block(&self, past: &[f64], steps: usize) -> Vec<f64> {
         let last = past.last().copied().unwrap_or(0.0);
         if past.len() < self.needs() {
-            return vec![last; self.horizon];
+            return vec![last; steps];
         }
-        let mut features = Vec::with_capacity(self.weights[0].len());
+        let mut features = Vec::with_capacity(self.width());
         self.features(past, &mut features);
-        self.weights.iter().map(|w| last + w.iter().zip(&features).map(|(w, f)| w * f).sum::<f64>()).collect()
+        let step = |weights: &[f32]| weights.iter().zip(&features).map(|(w, f)| f64::from(*w) * f).sum::<f64>();
+        self.weights.chunks_exact(self.width()).take(steps).map(|weights| last + step(weights)).collect()
     }
 }
 
 impl Path for Ridge {
     /// Beyond the horizon it was fitted for, the path is fed back as if it had been observed.
     fn path(&self, past: &[f64], horizon: usize) -> Vec<f64> {
-        let mut path = self.block(past);
+        let mut path = self.block(past, horizon.min(self.horizon));
         if path.len() < horizon {
             let mut extended = past[past.len().saturating_sub(self.needs() + horizon)..].to_vec();
             extended.extend(&path);
             while path.len() < horizon {
-                let block = self.block(&extended);
+                let block = self.block(&extended, self.horizon);
                 extended.extend(&block);
                 path.extend(block);
             }

@@ -18,7 +18,7 @@ pub(crate) struct Spread {
     recent: f64,
     usual: f64,
     seen: usize,
-    places: Vec<f64>,
+    places: Box<[f32]>,
     /// Place of the next value.
     next: usize,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Spread {
 impl Spread {
     /// For a series of this mean magnitude and period, no error seen.
     pub(crate) fn new(level: f64, period: usize) -> Self {
-        Self { level, recent: 0.0, usual: 0.0, seen: 0, places: vec![0.0; period.max(1)], next: 0 }
+        Self { level, recent: 0.0, usual: 0.0, seen: 0, places: vec![0.0; period.max(1)].into(), next: 0 }
     }
 
     /// Takes in a one-step error, or `None` where there was a gap.
@@ -38,7 +38,7 @@ impl Spread {
             self.usual += first.max(USUAL) * (size - self.usual);
             let cycle = 1.0 / (1 + self.seen / self.places.len()) as f64;
             let place = &mut self.places[self.next];
-            *place += cycle.max(PLACE) * (size - *place);
+            *place += (cycle.max(PLACE) * (size - f64::from(*place))) as f32;
         }
         self.next = (self.next + 1) % self.places.len();
     }
@@ -60,7 +60,7 @@ impl Spread {
         let (n, reach) = (self.places.len(), self.places.len() / 24);
         let width = 2 * reach + 1;
         let from = self.next + n - reach;
-        let near: Vec<f64> = self.places.iter().copied().cycle().skip(from % n).take(steps + width - 1).collect();
+        let near: Vec<f64> = (from..from + steps + width - 1).map(|i| f64::from(self.places[i % n])).collect();
         let mut sum: f64 = near[..width - 1].iter().sum();
         let mut moved = |(new, old): (&f64, &f64)| {
             sum += new;
@@ -73,13 +73,14 @@ impl Spread {
 }
 
 /// Summed in eight lanes, as a cycle may be long and this is asked at every point.
-fn mean(values: &[f64]) -> f64 {
+fn mean(values: &[f32]) -> f64 {
     let (eights, rest) = values.as_chunks::<8>();
     let mut lanes = [0.0; 8];
     for eight in eights {
-        lanes.iter_mut().zip(eight).for_each(|(lane, value)| *lane += value);
+        lanes.iter_mut().zip(eight).for_each(|(lane, value)| *lane += f64::from(*value));
     }
-    lanes.iter().chain(rest).sum::<f64>() / values.len() as f64
+    let rest = rest.iter().copied().map(f64::from);
+    lanes.into_iter().chain(rest).sum::<f64>() / values.len() as f64
 }
 
 fn tempered(value: f64, usual: f64) -> f64 {
