@@ -10,9 +10,8 @@ const WEEK: usize = 7 * 1440;
 const WEEKS: usize = 5;
 /// False alarms in a week that are to be kept.
 const BUDGET: f64 = 1.0;
-/// Flagged points within so many minutes are one alarm, which is why a point has this part in it.
+/// Flagged points within so many minutes are one alarm.
 const JOIN: usize = 5;
-const ALARMS_PER_POINT: f64 = 0.5;
 /// A fault moves its series by so many standard deviations for an hour.
 const SHIFT: f64 = 4.0;
 const LASTS: usize = 60;
@@ -55,7 +54,7 @@ struct Earned {
 }
 
 fn minutely() -> f64 {
-    BUDGET / (ALARMS_PER_POINT * WEEK as f64)
+    BUDGET / WEEK as f64
 }
 
 impl Rule for Equal {

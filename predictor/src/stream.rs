@@ -125,17 +125,13 @@ impl Followed {
     }
 }
 
-/// Alarms for each point whose surprise passes the threshold by chance: flagged points come in runs, and a run is one
-/// alarm. On six kinds of clean noise at 1m and 5m it was 0.02 to 0.48; the greatest, rounded up.
-const ALARMS_PER_FLAGGED_POINT: f64 = 0.5;
-
 /// When an anomaly opens, so that over `series` series the budget of false alarms holds: each of the points of a week
-/// gets its share of it (the bound of Bonferroni, which holds whatever the dependence among series).
+/// gets its share of it (the bound of Bonferroni, which holds whatever the dependence among series and points).
 #[must_use]
 pub fn thresholds(config: &DetectionConfig, series: usize) -> Thresholds {
     let usual = Thresholds::default();
     let points = WEEK_SECONDS / config.grid().as_secs_f64() * series.max(1) as f64;
-    let opens = (ALARMS_PER_FLAGGED_POINT * points / config.false_alarms_per_week).log10().max(1.0);
+    let opens = (points / config.false_alarms_per_week).log10().max(1.0);
     Thresholds { opens, closes: usual.closes.min(opens), quiet: lasting(config, usual.quiet) }
 }
 
@@ -166,7 +162,7 @@ mod tests {
             let config = DetectionConfig { false_alarms_per_week: budget, ..DetectionConfig::default() };
             thresholds(&config, series).opens
         };
-        assert!((opens(1.0, 1) - 5_040f64.log10()).abs() < 1e-9);
+        assert!((opens(1.0, 1) - 10_080f64.log10()).abs() < 1e-9);
         assert!((opens(1.0, 100) - opens(1.0, 1) - 2.0).abs() < 1e-9);
         assert!((opens(10.0, 1) - opens(1.0, 1) + 1.0).abs() < 1e-9);
     }

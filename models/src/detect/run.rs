@@ -66,3 +66,44 @@ impl Runs {
             .clamp(1e-6, 1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::reference;
+
+    #[test]
+    fn runs_outlast_lengths_as_often_as_the_estimate_of_kaplan_and_meier_by_statsmodels() {
+        let known = &reference::known()["runs"];
+        let mut runs = Runs::default();
+        for length in reference::numbers(&known["lengths"]) {
+            runs.observe(false, 1.0);
+            (0..length as usize).for_each(|_| {
+                runs.observe(true, 1.0);
+            });
+        }
+        runs.observe(false, 1.0);
+        runs.observe(true, 1.0);
+        let started = runs.odds;
+        let (reached, survival) = (reference::numbers(&known["reached"]), reference::numbers(&known["survival"]));
+        for (length, expected) in reached.into_iter().zip(survival) {
+            while f64::from(runs.length) < length {
+                runs.observe(true, 1.0);
+            }
+            let told = f64::from(runs.odds - started);
+            assert!((told + expected.log10()).abs() < 0.01, "{told} for {expected} at {length}");
+        }
+    }
+
+    #[test]
+    fn a_series_that_never_repeated_is_surprised_by_its_first_run() {
+        let surprise = |breaks: usize| {
+            let mut runs = Runs::default();
+            (0..breaks).for_each(|_| {
+                runs.observe(false, 1.0);
+            });
+            (0..64).map(|_| runs.observe(true, 1.0)).fold(0.0, f64::max)
+        };
+        assert!(surprise(3) < 2.0 && surprise(5000) > 5.0, "{} {}", surprise(3), surprise(5000));
+    }
+}

@@ -234,3 +234,22 @@ fn vertex(before: f32, at: f32, after: f32) -> f64 {
 fn calendar(period: f64, tolerance: f64) -> f64 {
     [3600.0, DAY, 7.0 * DAY].into_iter().find(|known| (period / known - 1.0).abs() < tolerance).unwrap_or(period)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::reference;
+
+    #[test]
+    fn the_straight_line_and_the_correlations_are_those_of_scipy_and_scikit_learn() {
+        let known = &reference::known()["season"];
+        let blocks: Vec<f32> = reference::numbers(&known["blocks"]).into_iter().map(|v| v as f32).collect();
+        let y = detrended(&blocks);
+        let off = |told: f32, expected: f64| (f64::from(told) - expected).abs();
+        assert!(y.iter().zip(reference::numbers(&known["detrended"])).all(|(y, expected)| off(*y, expected) < 1e-4));
+        let lags = reference::numbers(&known["lags"]);
+        for (lag, expected) in lags.into_iter().zip(reference::numbers(&known["correlation"])) {
+            assert!(off(correlation(&y, lag as usize), expected) < 1e-4, "{lag}");
+        }
+    }
+}

@@ -200,7 +200,7 @@ impl Role {
         let (orders, differences) = orders.parts();
         let rest = self.taken_off(periods);
         let fit = |rest: &[f64]| Arima::with_orders(newest(rest, ARIMA_VALUES), orders, differences);
-        Some(Member::Arima(adjusted(y, &rest, fit)))
+        Some(arima(y, &rest, fit))
     }
 
     /// As [`fit`](Self::fit), with what was found out on an older part of the same history and need not be sought anew.

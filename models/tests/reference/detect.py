@@ -1,15 +1,17 @@
-"""Writes detect.json: what scipy and scikit-learn say of the building blocks of detection.
+"""Writes detect.json: what scipy, scikit-learn and statsmodels say of the building blocks of detection.
 
-usage: python detect.py > detect.json      (scipy 1.10 or later, numpy, pandas, scikit-learn)
+usage: python detect.py > detect.json      (scipy 1.10 or later, numpy, pandas, scikit-learn, statsmodels)
 """
 import json
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import signal, stats
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import Ridge
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
+from statsmodels.duration.survfunc import SurvfuncRight
 
 RIDGE_PER_THOUSAND = 1.5
 
@@ -44,5 +46,18 @@ rows = {"known": known.tolist(), "asked": asked.tolist(), "forest": (-forest.sco
 pareto = stats.genpareto(0.3, loc=1.0, scale=0.5).rvs(20000, random_state=7)
 tail = {"values": [round(float(v), 5) for v in pareto[:6000]], "asked": [4.0, 8.0, 20.0],
         "surprises": [float(-stats.genpareto(0.3, loc=1.0, scale=0.5).logsf(v) / np.log(10)) for v in (4.0, 8.0, 20.0)]}
-json.dump({"student": tails, "spread": spread, "clusters": clusters, "rows": rows, "law": law, "tail": tail}, __import__("sys").stdout, separators=(",", ":"))
+lengths = [int(v) for v in np.minimum(rng.geometric(0.35, 1500) * rng.choice([1, 1, 1, 4], 1500), 60)]
+survival = SurvfuncRight(np.array(lengths) + 1, np.ones(len(lengths)))  # one more: a run survives the length it reaches
+reached = [2, 4, 8, 16]
+runs = {"lengths": lengths, "reached": reached,
+        "survival": [float(survival.surv_prob[survival.surv_times <= length][-1]) for length in reached]}
+blocks = 20 + 0.05 * np.arange(96) + 3 * np.sin(np.arange(96) / 24 * 2 * np.pi) + 0.3 * rng.standard_normal(96)
+blocks = [round(float(v), 4) for v in blocks]
+straight = signal.detrend(blocks)
+lags = [6, 12, 20, 24, 30]
+season = {"blocks": blocks, "detrended": straight.tolist(), "lags": lags,
+          "correlation": [float(cosine_similarity([straight[:-lag]], [straight[lag:]])[0, 0]) for lag in lags]}
+known_now = {"student": tails, "spread": spread, "clusters": clusters, "rows": rows, "law": law, "tail": tail,
+             "runs": runs, "season": season}
+json.dump(known_now, __import__("sys").stdout, separators=(",", ":"))
 print()
