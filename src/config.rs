@@ -267,6 +267,7 @@ impl Config {
             ("push", self.push != other.push),
             ("host", self.host != other.host),
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
+            ("reroute.envoy", self.reroute.envoy != other.reroute.envoy),
             ("grpc", self.grpc != other.grpc),
             ("models.directory, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
             ("kubernetes", self.kubernetes != other.kubernetes),

@@ -6,6 +6,7 @@ use crate::series::Timestamp;
 
 mod columns;
 pub mod correlation;
+mod dependence;
 pub mod graph;
 mod measure;
 pub mod onset;
@@ -109,6 +110,14 @@ pub enum Evidence {
         hops: usize,
         /// Whether none of its own callees is unhealthy.
         deepest: bool,
+    },
+    /// Before the incident the symptom used to follow it. A weak hint, learnt from ordinary times where no call graph says
+    /// who depends on whom; it does not move the order of causes.
+    Precedence {
+        /// Correlation of changes from row to row, `-1.0..=1.0`.
+        r: f64,
+        /// By how many seconds the symptom followed.
+        lead_seconds: f64,
     },
     /// A change was made to it nearby.
     Change {

@@ -443,6 +443,8 @@ fn five_seconds() -> Duration {
 pub struct RerouteConfig {
     /// Answers HAProxy's agent checks. Default: nobody is answered.
     pub haproxy: Option<HaproxyConfig>,
+    /// Answers Envoy's endpoint discovery over REST. Default: nobody is answered.
+    pub envoy: Option<EnvoyConfig>,
     /// Backends that share the load.
     pub backends: Vec<BackendConfig>,
     /// How far ahead saturation is looked for: the time a change of weight takes to show. Default 2m.
@@ -478,6 +480,7 @@ impl Default for RerouteConfig {
     fn default() -> Self {
         Self {
             haproxy: None,
+            envoy: None,
             backends: Vec::new(),
             lead: Duration::from_secs(120),
             cut_above: Fraction(0.8),
@@ -502,12 +505,36 @@ pub struct HaproxyConfig {
     pub listen: SocketAddr,
 }
 
+/// Where Envoy's endpoint discovery is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvoyConfig {
+    /// Address to listen on, such as `127.0.0.1:9496`; port 0 takes any free one. Whoever reaches it may read where the
+    /// endpoints are and what they are given.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+}
+
+/// An endpoint as Envoy knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvoyEndpoint {
+    /// Name of Envoy's cluster (its `service_name`, where it has one).
+    pub cluster: String,
+    /// Where Envoy reaches it: an address and a port, no name, as discovery resolves none.
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+}
+
 /// One of several backends that share a load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
     /// Its name, as sent by HAProxy's `agent-send`.
     pub name: String,
+    /// The endpoint it is for Envoy. Left out: Envoy is told nothing of it.
+    #[serde(default)]
+    pub envoy: Option<EnvoyEndpoint>,
     /// PromQL expression of the load it carries; its forecast is the backend's outlook.
     pub load: String,
     /// Load at which it is full, in the units of `load`.

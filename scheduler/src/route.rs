@@ -4,6 +4,7 @@
 //! back slowly; between two thresholds nothing moves. When too many backends are saturated, moving load only moves the
 //! pain, and every weight is full: an overload of the whole never empties the pool.
 
+pub mod envoy;
 pub mod haproxy;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,7 @@ use crate::notify::warning::Warnings;
 use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::{Decision, Plan};
 use crate::record::{DecisionLog, DecisionRecord, LogError};
+use crate::route::envoy::{self, Clusters, Discovery};
 use crate::route::{self, Routing, Weight, haproxy};
 use cluster::Cluster;
 use courier::Courier;
@@ -72,6 +73,14 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The discovery of endpoints.
+    #[error("could not listen for endpoint discovery on {address}; choose another reroute.envoy.listen")]
+    ListenForEnvoy {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The gRPC server.
     #[error(transparent)]
     Grpc(#[from] GrpcError),
@@ -103,6 +112,7 @@ pub struct Service {
     sink: Arc<dyn SeriesSink>,
     shared: Arc<Shared>,
     responder: Option<haproxy::Responder>,
+    discovery: Option<Discovery>,
     grpc: Option<GrpcServer>,
 }
 
@@ -114,6 +124,7 @@ struct Shared {
     control: watch::Sender<Control>,
     view: watch::Sender<Arc<View>>,
     weights: watch::Sender<haproxy::Weights>,
+    clusters: watch::Sender<Clusters>,
     offers: watch::Sender<Offers>,
 }
 
@@ -123,7 +134,7 @@ pub struct Handle(Arc<Shared>);
 
 impl Service {
     /// A scheduler that writes its decisions to `sink` and, given a directory, keeps its records and state there.
-    /// Starts the HAProxy responder when one is configured.
+    /// Answers HAProxy and Envoy where configured.
     ///
     /// # Errors
     /// [`StartError`], which names what stands in the way.
@@ -140,6 +151,8 @@ impl Service {
         let client = http_client().map_err(StartError::Client)?;
         let weights = watch::Sender::new(haproxy::Weights::new());
         let responder = respond(&config, &weights).await?;
+        let clusters = watch::Sender::new(envoy::clusters(&config.reroute.backends, &Routing::default()));
+        let discovery = discover(&config, &clusters).await?;
         let offers = watch::Sender::<Offers>::default();
         let routes = keda::router(offers.subscribe());
         let grpc = config.grpc.as_ref().map(|grpc| GrpcServer::start(grpc, routes)).transpose()?;
@@ -160,11 +173,13 @@ impl Service {
                 log: Mutex::new(log),
                 view: watch::Sender::default(),
                 weights,
+                clusters,
                 offers,
             }),
             config,
             sink,
             responder,
+            discovery,
             grpc,
         })
     }
@@ -179,6 +194,12 @@ impl Service {
     #[must_use]
     pub fn haproxy_address(&self) -> Option<SocketAddr> {
         self.responder.as_ref().map(haproxy::Responder::address)
+    }
+
+    /// Where Envoy's endpoint discovery is answered.
+    #[must_use]
+    pub fn envoy_address(&self) -> Option<SocketAddr> {
+        self.discovery.as_ref().map(Discovery::address)
     }
 
     /// Where gRPC is answered.
@@ -205,7 +226,7 @@ impl Service {
         self.cluster.may_act()
     }
 
-    /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy` or
+    /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy`, `reroute.envoy` or
     /// `grpc` needs a restart.
     ///
     /// # Errors
@@ -324,6 +345,7 @@ impl Service {
         let (weights, routing) = route::weigh(snapshot, &self.routing, &self.config.reroute, now);
         self.routing = routing;
         self.shared.weights.send_replace(haproxy::by_name(&weights));
+        self.shared.clusters.send_replace(envoy::clusters(&self.config.reroute.backends, &self.routing));
         for weight in &weights {
             metrics::gauge!("bellwether_scheduler_backend_weight_ratio", "backend" => weight.backend.clone())
                 .set(weight.weight);
@@ -514,6 +536,13 @@ async fn respond(
     let address = haproxy.listen;
     let responder = haproxy::Responder::start(address, weights.subscribe()).await;
     responder.map(Some).map_err(|source| StartError::Listen { address, source })
+}
+
+async fn discover(config: &Config, clusters: &watch::Sender<Clusters>) -> Result<Option<Discovery>, StartError> {
+    let Some(envoy) = &config.reroute.envoy else { return Ok(None) };
+    let address = envoy.listen;
+    let discovery = Discovery::start(address, clusters.subscribe()).await;
+    discovery.map(Some).map_err(|source| StartError::ListenForEnvoy { address, source })
 }
 
 async fn write_series(sink: &dyn SeriesSink, now: Timestamp, plan: &Plan) {

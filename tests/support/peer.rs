@@ -27,6 +27,7 @@ pub enum Program {
     Openssl,
     Chromium,
     InfluxDb1,
+    Envoy,
 }
 
 impl Program {
@@ -43,14 +44,18 @@ impl Program {
             Self::Openssl => &["openssl"],
             Self::Chromium => &["chromium", "chromium-browser", "google-chrome"],
             Self::InfluxDb1 => &["influxd"],
+            Self::Envoy => &["envoy"],
         }
     }
 
-    /// Where it is installed; the directories of administrators count even when PATH lacks them.
+    /// Where it is installed; the directories of administrators, and that of the senders' packages, count even when PATH
+    /// lacks them.
     pub fn find(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let directories: Vec<PathBuf> =
-            std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
+        let directories: Vec<PathBuf> = std::env::split_paths(&path)
+            .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+            .chain([PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".venv/senders/bin")])
+            .collect();
         self.names()
             .iter()
             .flat_map(|name| directories.iter().map(move |dir| dir.join(name)))
@@ -64,7 +69,7 @@ impl Program {
             Self::NodeExporter | Self::Collectd => Some("/metrics"),
             Self::VictoriaMetrics | Self::Vmagent => Some("/health"),
             Self::Chromium => Some("/json/version"),
-            Self::Haproxy | Self::Openssl | Self::InfluxDb1 => None,
+            Self::Haproxy | Self::Openssl | Self::InfluxDb1 | Self::Envoy => None,
         }
     }
 }
@@ -142,6 +147,12 @@ impl Peer {
     /// HAProxy; its configuration should bind `127.0.0.1:{port}`, an open port being the sign that it is ready.
     pub fn haproxy(config: &str) -> Self {
         Self::start(Program::Haproxy, config, &["-db", "-f", "{dir}/config"])
+    }
+
+    /// Envoy; its configuration should have a listener on `127.0.0.1:{port}`.
+    pub fn envoy(config: &str) -> Self {
+        let own = ["-c", "{dir}/config", "--disable-hot-restart", "--concurrency", "1", "-l", "error"];
+        Self::start(Program::Envoy, config, &own)
     }
 
     /// VictoriaMetrics that answers with what it was given a moment ago, however old.

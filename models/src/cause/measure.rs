@@ -124,7 +124,7 @@ fn correlated_rows(window: &IncidentWindow) -> Range<usize> {
 }
 
 /// The values of the rows with each gap filled by the value before it, or by the first there is.
-fn filled(metric: &Metric, rows: Range<usize>) -> Vec<f64> {
+pub(super) fn filled(metric: &Metric, rows: Range<usize>) -> Vec<f64> {
     let at = |row: usize| metric.values.get(row).copied().filter(|v| v.is_finite());
     let mut last = rows.clone().find_map(at).unwrap_or(0.0);
     rows.map(|row| {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::correlation::{Lagged, partial};
+use super::dependence::follows;
 use super::graph::CallGraph;
 use super::measure::{Measure, UNHEALTHY, measures};
 use super::signal::Signal;
@@ -180,7 +181,10 @@ impl Case<'_> {
             evidence.extend(self.seconds_to(measure.row).map(|seconds| Evidence::Onset { seconds }));
         }
         evidence.extend(measure.correlation.and_then(|found| self.correlation(found)));
-        evidence.extend(hops.get(metric.service.as_str()).map(|hops| self.place(&metric.service, *hops)));
+        match hops.get(metric.service.as_str()) {
+            Some(hops) => evidence.push(self.place(&metric.service, *hops)),
+            None => evidence.extend(self.precedence(index)),
+        }
         evidence.extend(self.nearest_change(&metric.service));
         evidence
     }
@@ -196,6 +200,17 @@ impl Case<'_> {
         let onset = self.window.onset_row;
         let lead_seconds = self.seconds_to(onset.saturating_add(found.lead)).unwrap_or(0.0);
         (found.r.abs() >= 0.5).then_some(Evidence::Correlation { r: found.r, lead_seconds })
+    }
+
+    /// How the symptom used to follow the metric, where that was worth a word.
+    fn precedence(&self, index: usize) -> Option<Evidence> {
+        let symptom = self.window.symptom.filter(|_| self.measures[index].is_unhealthy())?;
+        let other = self.window.metrics.get(symptom)?.service != self.window.metrics[index].service;
+        let before = |i: usize| measure::filled(&self.window.metrics[i], 0..self.window.onset_row);
+        let found = follows(&before(index), &before(symptom)).filter(|_| other)?;
+        let onset = self.window.onset_row;
+        let lead_seconds = -self.seconds_to(onset.checked_sub(found.lead)?)?;
+        Some(Evidence::Precedence { r: found.r, lead_seconds })
     }
 
     fn place(&self, service: &str, hops: usize) -> Evidence {
@@ -290,6 +305,28 @@ mod tests {
         assert!(first.evidence.contains(&Evidence::Change { change: "deploy".to_owned(), seconds_before: 30.0 }));
         assert_eq!(ranking.metrics[0].0, 1);
         assert_eq!(ranking.abstained, None);
+    }
+
+    #[test]
+    fn without_calls_what_the_symptom_used_to_follow_is_told_as_a_hint_that_weighs_nothing() {
+        let load: Vec<f64> =
+            (0..120).map(|i| 10.0 + crate::laws::noise(i) + if i < 100 { 0.0 } else { 30.0 }).collect();
+        let late: Vec<f64> = (0..120).map(|i: usize| 2.0 * load[i.saturating_sub(2)]).collect();
+        let mut window = IncidentWindow {
+            symptom: Some(0),
+            ..window(vec![metric("web", "latency", &late), metric("db", "queue", &load)], 120, 100)
+        };
+        let of_db =
+            |ranking: &Ranking| ranking.causes.iter().find(|cause| cause.service == "db").expect("it moved").clone();
+        let hinted = of_db(&rank(&window));
+        let lead = |e: &Evidence| matches!(e, Evidence::Precedence { lead_seconds, .. } if *lead_seconds == 20.0);
+        assert!(hinted.evidence.iter().any(lead), "{:?}", hinted.evidence);
+        assert!(hinted.summary.contains("used to follow it by 20 s (learnt, a weak hint)"), "{}", hinted.summary);
+        window.calls = vec![("web".to_owned(), "db".to_owned())];
+        let told = of_db(&rank(&window));
+        assert!(!told.evidence.iter().any(lead), "a call that is known needs no hint");
+        window.calls = vec![("web".to_owned(), "cart".to_owned())];
+        assert_eq!(of_db(&rank(&window)).score, hinted.score);
     }
 
     #[test]

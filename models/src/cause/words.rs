@@ -69,6 +69,14 @@ fn clause(evidence: &Evidence, metric: &Metric, symptom: Option<&Metric>) -> Opt
             };
             Some(format!("{place}{depth}"))
         }
+        Evidence::Precedence { lead_seconds, .. } => {
+            let symptom = symptom?;
+            let late = span(*lead_seconds);
+            Some(format!(
+                "before, {} of {} used to follow it by {late} (learnt, a weak hint)",
+                symptom.name, symptom.service
+            ))
+        }
         Evidence::Change { change, seconds_before } if *seconds_before >= 0.0 => {
             Some(format!("a {change} of {} came {} before the onset", metric.service, span(*seconds_before)))
         }

@@ -14,6 +14,7 @@ fn config(backends: usize) -> RerouteConfig {
         name: format!("s{i}"),
         load: String::new(),
         capacity: 100.0.try_into().expect("positive"),
+        envoy: None,
         lead: None,
     };
     RerouteConfig { backends: (0..backends).map(backend).collect(), ..RerouteConfig::default() }
