@@ -151,8 +151,8 @@ impl Peer {
 
     /// Envoy; its configuration should have a listener on `127.0.0.1:{port}`.
     pub fn envoy(config: &str) -> Self {
-        let own = ["-c", "{dir}/config", "--disable-hot-restart", "--concurrency", "1", "-l", "error"];
-        Self::start(Program::Envoy, config, &own)
+        let own = ["--config-yaml", config, "--disable-hot-restart", "--concurrency", "1", "-l", "error"];
+        Self::start(Program::Envoy, "", &own)
     }
 
     /// VictoriaMetrics that answers with what it was given a moment ago, however old.
