@@ -52,7 +52,7 @@ mod tests {
     /// A wandering load and what follows it by `lag` rows, with noise of its own.
     fn pair(lag: usize, own: f64) -> (Vec<f64>, Vec<f64>) {
         let load: Vec<f64> = (0..300).map(|i| 10.0 + 4.0 * noise(i)).collect();
-        let late = (0..300).map(|i| load[i.saturating_sub(lag)] + own * noise(9000 + i)).collect();
+        let late = (0..300usize).map(|i| load[i.saturating_sub(lag)] + own * noise(9000 + i)).collect();
         (load, late)
     }
 
