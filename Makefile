@@ -17,6 +17,7 @@ test: peers ## Install what the tests need and run them all
 
 notebooks: ## Open Jupyter with everything installed, the package of this source included
 	notebooks/setup.sh >/dev/null
+	.venv/notebooks/bin/pip install --quiet --disable-pip-version-check --requirement notebooks/requirements-lab.txt
 	.venv/notebooks/bin/jupyter lab --notebook-dir=notebooks
 
 notebooks-test: ## Test the Python package and execute the notebooks against the demo

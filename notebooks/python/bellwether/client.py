@@ -89,8 +89,8 @@ class Bellwether:
                 "/api/v1/query_range", query=promql, start=first / 1000, end=until / 1000, step=step_ms / 1000
             )
             for one in answer["data"]["result"]:
-                rows = found.setdefault(_label(one["metric"]), [])
-                rows.extend((round(at * 1000), float(value)) for at, value in one["values"])
+                points = found.setdefault(_label(one["metric"]), [])
+                points.extend((round(at * 1000), float(value)) for at, value in one["values"])
             first = until + step_ms
         rows = [(name, at, value) for name, points in found.items() for at, value in points]
         return _long(kind, rows)
@@ -202,7 +202,8 @@ class Bellwether:
     def what_if(self, workload: str, *, scale: dict[str, Any] | None = None, demand: float = 1.0) -> dict[str, Any]:
         """What would be decided with other settings, or ``demand`` times the demand. Nothing is done."""
         body = {"scale": scale or {}, "demand_factor": demand}
-        return self._post(f"/api/v1/workloads/{_quoted(workload)}/what-if", body)
+        told: dict[str, Any] = self._post(f"/api/v1/workloads/{_quoted(workload)}/what-if", body)
+        return told
 
     def feedback(
         self, incident: str, verdict: str, *, by: str, service: str | None = None, metric: str | None = None, note: str = ""
@@ -210,7 +211,8 @@ class Bellwether:
         """Says what an incident really was: ``verdict`` is ``"cause"``, with the ``service`` that broke first, or
         ``"false_alarm"``."""
         said = {"by": by, "note": note, "verdict": verdict, "service": service, "metric": metric}
-        return self._post(f"/api/v1/incidents/{_quoted(incident)}/feedback", said)
+        told: dict[str, Any] = self._post(f"/api/v1/incidents/{_quoted(incident)}/feedback", said)
+        return told
 
     def case(self, incident: str) -> Case:
         """An incident with its metrics and calls, labelled by what people said of it: as ``bellwether export`` writes it."""
@@ -243,7 +245,8 @@ class Bellwether:
         """Registers a model as a challenger and gives its manifest; ``manifest`` adds to that of the artefact."""
         body = artefact.body()
         body["manifest"] = {**body["manifest"], "author": author, "note": note, **manifest}
-        return self._post(f"/api/v1/models/{_quoted(workload)}", body)
+        told: dict[str, Any] = self._post(f"/api/v1/models/{_quoted(workload)}", body)
+        return told
 
     def promote(self, workload: str, version: int, *, author: str, note: str = "") -> dict[str, Any]:
         """Makes a version the champion; it serves from the next round on."""
@@ -270,7 +273,9 @@ class Bellwether:
         return _table(kind, self._get(f"/api/v1/models/{_quoted(workload)}/audit")["entries"], ["at"])
 
     def _act(self, workload: str, what: str, author: str, note: str) -> dict[str, Any]:
-        return self._post(f"/api/v1/models/{_quoted(workload)}{what}", {"author": author, "note": note})
+        by = {"author": author, "note": note}
+        told: dict[str, Any] = self._post(f"/api/v1/models/{_quoted(workload)}{what}", by)
+        return told
 
     # How it is asked.
 

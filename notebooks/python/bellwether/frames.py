@@ -101,7 +101,7 @@ def _array(column: Any) -> NDArray[Any]:
     if isinstance(column, np.ndarray):
         return column
     if type(column).__module__.startswith("pandas") and getattr(column.dtype, "tz", None) is not None:
-        return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     return np.asarray(column.to_numpy())
 
 
@@ -234,9 +234,8 @@ def window(series: Any, step: Any = None, start: Any = 0) -> Window:
     if isinstance(series, Window):
         return series
     step_ms = None if step is None else span_ms(step)
-    index = getattr(series, "index", None)
-    if getattr(getattr(index, "dtype", None), "kind", "") == "M":
-        times, _ = _times(index.to_series(), "index")
+    if getattr(getattr(getattr(series, "index", None), "dtype", None), "kind", "") == "M":
+        times, _ = _times(series.index.to_series(), "index")
         return Window.from_rows(times, _numbers(series, "y"), step_ms)
     values = np.ascontiguousarray(series, dtype=np.float64)
     if values.ndim != 1:

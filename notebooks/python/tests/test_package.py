@@ -1,9 +1,11 @@
 """Frames, errors, threads: what the package promises beyond its numbers."""
 
+import ast
 import doctest
 import threading
 import time
 import unittest
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pyarrow as pa
 import bellwether
 import bellwether.causes
 import bellwether.forecasting
+from bellwether import _native
 
 HOURS = pd.date_range("2026-03-01", periods=240, freq="h")
 Y = 50 + 10 * np.sin(np.arange(240) / 24 * 2 * np.pi) + np.random.default_rng(2).normal(size=240)
@@ -173,6 +176,16 @@ class Models(unittest.TestCase):
             over.set()
             other.join()
         self.assertGreater(during, 5)
+
+    def test_the_stub_names_what_the_module_holds(self):
+        stub = ast.parse((Path(bellwether.__file__).parent / "_native.pyi").read_text())
+        for known in stub.body:
+            if isinstance(known, (ast.ClassDef, ast.FunctionDef)):
+                found = getattr(_native, known.name)
+                methods = [m.name for m in getattr(known, "body", []) if isinstance(m, ast.FunctionDef)]
+                self.assertEqual([name for name in methods if not hasattr(found, name)], [], known.name)
+        named = {getattr(known, "name", None) for known in stub.body} | {"VERSION"}
+        self.assertEqual({name for name in dir(_native) if not name.startswith("_")} - named, set())
 
     def test_the_examples_in_the_docstrings_hold(self):
         for module in bellwether.forecasting, bellwether.causes:
