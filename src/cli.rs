@@ -15,6 +15,7 @@ pub mod export;
 pub mod forecast;
 pub mod incidents;
 pub mod limits;
+pub mod models;
 pub mod output;
 pub mod people;
 pub mod query;
@@ -77,6 +78,9 @@ enum Command {
     Backtest(backtest::Args),
     /// Trains the network behind the model `lstm`, anew or on from one that is there.
     Train(train::Args),
+    /// Looks after the models of workloads: who serves, who runs in the shadow, and how that came about.
+    #[command(subcommand)]
+    Models(models::Command),
     /// Scores every row of a file (or a tree of files) by how unlikely it is on its own past.
     Detect(detect::Args),
     /// Ranks the root causes of recorded incidents.
@@ -119,6 +123,7 @@ impl Cli {
             Command::Forecast(args) => forecast::run(&args),
             Command::Backtest(args) => backtest::run(&args),
             Command::Train(args) => train::run(&args),
+            Command::Models(command) => models::run(&command),
             Command::Detect(args) => detect::run(&args),
             Command::Rank(args) => rank::run(&args),
             Command::Simulate(args) => simulate::run(&args),

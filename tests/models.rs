@@ -152,14 +152,76 @@ async fn a_bad_model_that_people_promoted_is_rolled_back_by_its_record() {
     assert_eq!(shop.order("1/promote").await.0, 200);
     shop.pass(2).await;
     assert_eq!(shop.serving().await, json!({ "kind": "arima", "version": 1 }));
-    shop.pass(30).await;
+    for _ in 0..30 {
+        shop.pass(1).await;
+        if !shop.served.get("/api/v1/alerts/status").await.as_array().unwrap().is_empty() {
+            break;
+        }
+    }
+    shop.pass(1).await;
     assert_eq!(shop.serving().await["version"], 0, "{}", shop.served.get("/api/v1/models").await);
     let audit = shop.served.get("/api/v1/models/web%2Fshop/audit").await;
     let last = audit["entries"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&last["action"], &last["who"]), (&json!("roll_back"), &json!("predictor")), "{audit}");
     assert!(last["note"].as_str().unwrap().contains("times as much as version 0"), "{audit}");
+    let alerts = shop.served.get("/api/v1/alerts/status").await;
+    let told = alerts.to_string();
+    assert!(told.contains("model-web-shop-") && told.contains("BellwetherModelRolledBack"), "{alerts}");
     let length = audit["entries"].as_array().unwrap().len();
     shop.pass(40).await;
     let audit = shop.served.get("/api/v1/models/web%2Fshop/audit").await;
     assert_eq!(audit["entries"].as_array().unwrap().len(), length, "it does not come back by itself");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_trains_a_challenger_when_none_is_young_enough() {
+    let config = SHOP.replace("models: {", "models: { retrain: { every: 7d, kind: arima },");
+    let mut shop = Shop::begin(&config).await;
+    for _ in 0..300 {
+        if !shop.served.get("/api/v1/models/web%2Fshop").await["versions"].as_array().unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let models = shop.served.get("/api/v1/models/web%2Fshop").await;
+    let made = &models["versions"][0];
+    assert_eq!((&made["kind"], &made["author"]), (&json!("arima"), &json!("predictor")), "{models}");
+    assert!(made["scores"]["origins"].as_u64() > Some(20) && made["parameters"]["orders"].is_object(), "{made}");
+    shop.pass(14).await;
+    let models = shop.served.get("/api/v1/models").await;
+    let challengers = models["workloads"][0]["challengers"].as_array().unwrap().clone();
+    assert_eq!(challengers.len(), 1, "one is enough for a week");
+    assert!(challengers[0]["live"]["origins"].as_u64() > Some(0), "{models}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_commands_train_register_promote_and_roll_back_on_the_running_system() {
+    let mut shop = Shop::begin(SHOP).await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("mine.safetensors");
+    let made = ["train", "--workload", "web/shop", "--batches", "2", "--batch", "4", "--register", "--output"];
+    let made = shop.served.command(&[&made[..], &[output.to_str().unwrap(), "--note", "tuned"]].concat());
+    assert!(made.starts_with("registered web/shop/1 (lstm)"), "{made}");
+    let manifest = output.with_extension("json");
+    let again = ["models", "register", "web/shop", "--weights", output.to_str().unwrap(), "--manifest"];
+    shop.served.command(&[&again[..], &[manifest.to_str().unwrap()]].concat());
+    let arima = shop.served.command(&["train", "--workload", "web/shop", "--kind", "arima", "--register"]);
+    assert!(arima.starts_with("registered web/shop/3 (arima)"), "{arima}");
+    let table = shop.served.command(&["models", "promote", "web/shop", "1", "--note", "looks good"]);
+    assert!(table.contains("champion"), "{table}");
+    shop.pass(1).await;
+    assert_eq!(shop.serving().await, json!({ "kind": "lstm", "version": 1 }));
+    shop.served.command(&["models", "pin", "web/shop", "1"]);
+    let refused = shop.served.run(&["models", "rollback", "web/shop"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("unpin it first"));
+    shop.served.command(&["models", "unpin", "web/shop", "1"]);
+    shop.served.command(&["models", "rollback", "web/shop"]);
+    shop.served.command(&["models", "retire", "web/shop", "2"]);
+    assert!(shop.served.command(&["models", "verify"]).contains("3 good"));
+    let audit = shop.served.command(&["models", "audit", "web/shop"]);
+    assert!(audit.contains("looks good") && audit.contains("roll_back") && audit.contains("kim"), "{audit}");
+    let shown = shop.served.command(&["models", "show", "web/shop", "1"]);
+    assert!(shown.contains("\"note\": \"tuned\"") && shown.contains("\"coverage_p95\""), "{shown}");
+    let listed: Value = serde_json::from_str(&shop.served.command(&["models", "list", "--output", "json"])).unwrap();
+    assert_eq!((&listed["champion"]["version"], &listed["retired"]), (&json!(0), &json!([2])), "{listed}");
 }

@@ -111,4 +111,22 @@ pub struct Snapshot {
     /// How watchful detection is, and how often it raised an alarm.
     #[serde(default)]
     pub detection: Vigilance,
+    /// Models that were lately taken back because they did worse than their predecessors.
+    #[serde(default)]
+    pub taken_back: Vec<TakenBack>,
+}
+
+/// A model that was rolled back by its record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// The workload it forecast.
+    pub workload: String,
+    /// When.
+    pub at: Timestamp,
+    /// Which version.
+    pub version: u64,
+    /// Which version serves in its place.
+    pub by: u64,
+    /// In what way it did worse.
+    pub why: String,
 }

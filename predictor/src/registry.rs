@@ -14,21 +14,25 @@ pub mod book;
 pub mod config;
 pub mod manifest;
 pub mod record;
+pub mod retrain;
 pub mod rules;
 pub mod seal;
 pub mod storage;
+pub mod training;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use bellwether_models::outlook::TakenBack;
 use bellwether_models::series::Timestamp;
 use metrics::counter;
 use serde::Serialize;
 use tracing::{error, info, warn};
 
 use crate::read::chain;
-use book::{BUILT_IN, Book, Entry, Order, Refusal, written};
+use book::{Action, BUILT_IN, Book, Entry, Order, Refusal, written};
 use manifest::{Artefact, MOST_WEIGHTS, Manifest, Unfit};
 use seal::{Trust, sha256};
 use storage::{Memory, Put, Storage, StorageError};
@@ -37,6 +41,11 @@ use storage::{Memory, Put, Storage, StorageError};
 const MOST_TEXT: usize = 64 << 10;
 /// Longest name of a workload's folder in bytes.
 const LONGEST_FOLDER: usize = 200;
+
+/// Who the log names where a model was moved by its record.
+pub const BY_RECORD: &str = "predictor";
+/// How long a model that was taken back is told of.
+const TOLD_FOR: Duration = Duration::from_secs(3600);
 
 /// Why something could not be done with a model.
 #[derive(Debug, thiserror::Error)]
@@ -214,7 +223,7 @@ impl Registry {
 
     /// Goes on through the log; whether anything came of it.
     async fn read_log(&self, workload: &str, known: &mut Known) -> Result<bool, RegistryError> {
-        let folder = folder_of(workload);
+        let folder = encoded(workload);
         let written = self.storage.list(&format!("{folder}/log")).await?.len();
         let begun = known.book.entries().len();
         if written < begun && known.damaged.is_none() {
@@ -253,7 +262,7 @@ impl Registry {
         let weights = match &manifest.sha256 {
             None => None,
             Some(sum) => {
-                let path = weights_path(&folder_of(workload), sum);
+                let path = weights_path(&encoded(workload), sum);
                 let bytes = self.storage.get(&path, MOST_WEIGHTS).await?;
                 let missing = || RegistryError::Damaged { path, detail: "it is missing".to_owned() };
                 Some(bytes.ok_or_else(missing)?)
@@ -266,7 +275,7 @@ impl Registry {
     async fn read_manifest(&self, workload: &str, version: u64, book: &Book) -> Result<Manifest, RegistryError> {
         let unknown = || RegistryError::Unknown { workload: workload.to_owned(), version };
         let sum = book.manifests().get(&version).ok_or_else(unknown)?;
-        let path = manifest_path(&folder_of(workload), sum);
+        let path = manifest_path(&encoded(workload), sum);
         let damaged = |detail: &str| RegistryError::Damaged { path: path.clone(), detail: detail.to_owned() };
         let bytes = self.storage.get(&path, MOST_TEXT).await?.ok_or_else(|| damaged("it is missing"))?;
         if sha256(&bytes) != *sum {
@@ -298,10 +307,10 @@ impl Registry {
         let manifest = checked(manifest, weights.as_deref(), &self.trust).map_err(unfit)?;
         let manifest = Manifest { version: book.next_version(), created_at: now, ..manifest };
         let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-        if text.len() > MOST_TEXT || folder_of(workload).len() > LONGEST_FOLDER {
+        if text.len() > MOST_TEXT || encoded(workload).len() > LONGEST_FOLDER {
             return Err(unfit(Unfit::Field { field: "workload, note and parameters", must: "shorter" }));
         }
-        let (sum, folder) = (sha256(&text), folder_of(workload));
+        let (sum, folder) = (sha256(&text), encoded(workload));
         let entry = book.registration(sum.clone(), manifest.parent, &manifest.author, &manifest.note, now);
         follows(workload, &book, &entry)?;
         if let (Some(bytes), Some(sum)) = (weights, &manifest.sha256) {
@@ -356,12 +365,12 @@ impl Registry {
         let known = self.locked().get(workload).cloned().unwrap_or_default();
         match known.damaged {
             None => Ok(known.book),
-            Some(detail) => Err(RegistryError::Damaged { path: format!("{}/log", folder_of(workload)), detail }),
+            Some(detail) => Err(RegistryError::Damaged { path: format!("{}/log", encoded(workload)), detail }),
         }
     }
 
     async fn append(&self, workload: &str, book: &Book, entry: Entry) -> Result<(), RegistryError> {
-        let path = entry_path(&folder_of(workload), book.entries().len() + 1);
+        let path = entry_path(&encoded(workload), book.entries().len() + 1);
         let action = entry.action;
         self.storage.put(&path, written(&entry).0, Put::New).await?;
         counter!("bellwether_predictor_model_changes_total", "action" => format!("{action:?}").to_lowercase())
@@ -414,6 +423,23 @@ impl Registry {
         self.locked().get(workload).map(|known| known.book.clone()).unwrap_or_default()
     }
 
+    /// Models that were rolled back by their record within the last hour.
+    #[must_use]
+    pub fn taken_back(&self, now: Timestamp) -> Vec<TakenBack> {
+        let known = self.locked();
+        let lately = |(workload, known): (&String, &Known)| {
+            let last = known.book.entries().last()?;
+            let told = last.action == Action::RollBack
+                && last.who == BY_RECORD
+                && last.at <= now
+                && now.since(last.at) < TOLD_FOR;
+            let (version, by) = (last.from?, last.to?);
+            let why = last.note.clone();
+            told.then(|| TakenBack { workload: workload.clone(), at: last.at, version, by, why })
+        };
+        known.iter().filter_map(lately).collect()
+    }
+
     /// The manifest of one version.
     ///
     /// # Errors
@@ -434,7 +460,7 @@ impl Registry {
         let manifest = self.manifest(workload, version).await?;
         let none = || RegistryError::NoWeights { workload: workload.to_owned(), version };
         let sum = manifest.sha256.clone().ok_or_else(none)?;
-        let path = weights_path(&folder_of(workload), &sum);
+        let path = weights_path(&encoded(workload), &sum);
         let bytes = self.storage.get(&path, MOST_WEIGHTS).await?;
         let bytes = bytes.ok_or_else(|| RegistryError::Damaged { path, detail: "it is missing".to_owned() })?;
         Artefact::read(manifest, Some(&bytes), &self.trust)
@@ -450,7 +476,7 @@ impl Registry {
         let mut known = Known::default();
         self.read_log(workload, &mut known).await?;
         if let Some(detail) = known.damaged {
-            return Err(RegistryError::Damaged { path: format!("{}/log", folder_of(workload)), detail });
+            return Err(RegistryError::Damaged { path: format!("{}/log", encoded(workload)), detail });
         }
         for version in known.book.manifests().keys() {
             self.artefact(workload, *version, &known.book).await?;
@@ -538,7 +564,8 @@ fn weights_path(folder: &str, sum: &str) -> String {
 }
 
 /// A workload's name as a part of a path: letters, digits, `-` and `_` as they are, other bytes as `%2F`.
-fn folder_of(workload: &str) -> String {
+#[must_use]
+pub fn encoded(workload: &str) -> String {
     let part = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
@@ -558,7 +585,7 @@ fn workload_of(folder: &str) -> Option<String> {
         rest = left;
     }
     let workload = String::from_utf8(bytes).ok()?;
-    let ours = folder_of(&workload) == folder;
+    let ours = encoded(&workload) == folder;
     if !ours {
         warn!(folder, "a folder of the registry is none of ours");
     }

@@ -20,8 +20,9 @@ use crate::config::Config;
 use crate::demand::Demand;
 use crate::health::Health;
 use crate::pool::Pool;
-use crate::registry::Registry;
+use crate::registry::retrain::{self, Job, Trainer};
 use crate::registry::rules::{self, Move};
+use crate::registry::{BY_RECORD, Registry};
 use crate::{demand, health, inquiry, publish, read, state};
 
 /// Name under which our own series enter the store.
@@ -52,6 +53,7 @@ pub struct Service {
     /// The change of the registry that was followed last, and when it was asked for news.
     models_seen: Option<u64>,
     models_asked: Option<Timestamp>,
+    trainer: Trainer,
     health: Health,
     state_file: Option<PathBuf>,
     saved_at: Option<Timestamp>,
@@ -77,6 +79,7 @@ impl Service {
             models: Arc::default(),
             models_seen: None,
             models_asked: None,
+            trainer: Trainer::default(),
             health: Health::recall(memory.health),
             state_file,
             saved_at: None,
@@ -138,6 +141,7 @@ impl Service {
         let news = self.demand.tick(now, &self.engine, &self.pool).await;
         let mut batch: Batch = news.iter().flat_map(publish::forecast_series).collect();
         self.judge_models(now).await;
+        self.train_models(now);
         batch.extend(self.health.tick(now, &self.config.detection, &self.engine, &self.pool).await);
         self.write_back(batch).await;
         if self.saved_at.is_none_or(|at| now < at || now.since(at) >= SAVE_EVERY) {
@@ -180,10 +184,32 @@ impl Service {
             let book = self.models.book(&workload);
             let records = self.demand.records(&workload);
             let Some(Move { order, why }) = rules::decide(&book, &records, &self.config.models, now) else { continue };
-            if let Err(error) = self.models.carry_out(&workload, order, ORIGIN, &why, now).await {
+            if let Err(error) = self.models.carry_out(&workload, order, BY_RECORD, &why, now).await {
                 counter!("bellwether_predictor_model_move_failures_total").increment(1);
                 warn!(workload, error = %read::chain(&error), "could not move the champion; the record calls for it");
             }
+        }
+    }
+
+    /// Begins the next training that is due, one at a time.
+    fn train_models(&mut self, now: Timestamp) {
+        let config = &self.config.models;
+        let off = config.retrain.every.is_zero() && config.retrain.when_worse_by.is_none();
+        if off || !self.trainer.is_free() {
+            return;
+        }
+        let due = self.config.workloads.iter().find_map(|workload| {
+            let name = &workload.name;
+            let champion = self.models.lineup(name, 0).champion;
+            let live = self.models.standing(name).champion.live;
+            let (book, tried) = (self.models.book(name), self.trainer.tried(name));
+            let bounds = (&config.retrain, config.min_origins);
+            let why = retrain::due(&book, champion.manifest.scores, live, tried, bounds, now)?;
+            let (query, forecast) = (workload.demand.clone(), workload.forecast);
+            Some(Job { workload: name.clone(), query, forecast, kind: config.retrain.kind, why, champion })
+        });
+        if let Some(job) = due {
+            self.trainer.begin(job, now, self.engine.clone(), Arc::clone(&self.models));
         }
     }
 
@@ -223,7 +249,8 @@ impl Service {
             incident.ranking = self.trust.judge(&incident.ranking);
         }
         let detection = self.health.vigilance().clone();
-        Snapshot { made_at: now, workloads, backends, quantities, incidents, detection }
+        let taken_back = self.models.taken_back(now);
+        Snapshot { made_at: now, workloads, backends, quantities, incidents, detection, taken_back }
     }
 
     async fn write_back(&self, batch: Batch) {

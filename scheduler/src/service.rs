@@ -253,6 +253,8 @@ impl Service {
         let people = self.shared.history().people();
         let mut notices = self.notices(snapshot);
         notices.extend(self.warn(now, snapshot, &people));
+        let of_model = |gone| Notice::of_model(gone, &people, &self.config.alerts);
+        notices.extend(snapshot.taken_back.iter().map(of_model));
         self.courier.may_act(self.cluster.may_act());
         let (alerts, (), ()) = tokio::join!(
             self.outbox.round(now, &notices, &people),

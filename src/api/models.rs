@@ -40,6 +40,7 @@ pub fn router(models: Models) -> Router {
         .route("/api/v1/models", get(all))
         .route("/api/v1/models/{workload}", get(one).post(register))
         .route("/api/v1/models/{workload}/audit", get(audit))
+        .route("/api/v1/models/{workload}/verify", get(verify))
         .route("/api/v1/models/{workload}/rollback", post(roll_back))
         .route("/api/v1/models/{workload}/{version}", get(manifest))
         .route("/api/v1/models/{workload}/{version}/weights", get(weights))
@@ -221,6 +222,13 @@ async fn carry_out(models: &Models, workload: &str, order: Order, body: &[u8]) -
     let By { author, note } = read(body)?;
     let done = models.registry.carry_out(workload, order, &author, &note, (models.clock)()).await;
     done.map(Json).map_err(|error| refused(&error))
+}
+
+/// Reads every version anew and checks it.
+async fn verify(State(models): State<Models>, Path(workload): Path<String>) -> Answer<Value> {
+    models.known(&workload)?;
+    let good = models.registry.verify(&workload).await.map_err(|error| refused(&error))?;
+    Ok(Json(json!({ "good": good })))
 }
 
 async fn audit(State(models): State<Models>, Path(workload): Path<String>) -> Answer<Audit> {

@@ -10,6 +10,7 @@ use bellwether_models::detect::Vigilance;
 use bellwether_models::incident::Incident;
 use bellwether_models::outlook::{Foresight, ModelRef, Outlook};
 use bellwether_models::series::Timestamp;
+use bellwether_predictor::ForecastConfig;
 use bellwether_scheduler::plan::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -49,6 +50,8 @@ struct WorkloadLine {
     reactive_replicas: Option<u32>,
     model: Option<String>,
     serving: ModelRef,
+    demand_query: Option<String>,
+    forecast: Option<ForecastConfig>,
     abstained: Option<String>,
     anomalies: usize,
     open_incident: Option<String>,
@@ -57,12 +60,14 @@ struct WorkloadLine {
 async fn workloads(State(faces): State<Faces>) -> Json<Vec<WorkloadLine>> {
     let snapshot = faces.snapshots.borrow().clone();
     let view = faces.scheduler.view();
+    let config = faces.config.borrow().clone();
     let line = |outlook: &Outlook| {
         let (model, abstained) = match &outlook.foresight {
             Foresight::Forecast { model, .. } => (Some(model.clone()), None),
             Foresight::Abstained { reason } => (None, Some(reason.clone())),
         };
         let decision = view.plan.of(&outlook.workload);
+        let configured = config.workloads.iter().find(|workload| workload.name == outlook.workload);
         let open = snapshot.incidents.iter().find(|i| i.workload == outlook.workload && i.resolved_at.is_none());
         WorkloadLine {
             name: outlook.workload.clone(),
@@ -72,6 +77,8 @@ async fn workloads(State(faces): State<Faces>) -> Json<Vec<WorkloadLine>> {
             reactive_replicas: decision.and_then(|d| d.reactive),
             model,
             serving: outlook.model.clone(),
+            demand_query: configured.map(|workload| workload.demand.clone()),
+            forecast: configured.map(|workload| workload.forecast),
             abstained,
             anomalies: outlook.anomalies.len(),
             open_incident: open.map(|incident| incident.id.clone()),

@@ -25,6 +25,17 @@ impl Server {
         runtime.block_on(self.fetch(path, query))
     }
 
+    /// Fetches `path` as it is.
+    ///
+    /// # Errors
+    /// As [`Server::get`].
+    pub fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        crate::telemetry::install_cryptography();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let url = self.address(path);
+        runtime.block_on(self.answer(&url, reqwest::Client::new().get(&url)))
+    }
+
     /// Posts `body` to `path` and reads the JSON answer.
     ///
     /// # Errors
@@ -45,7 +56,12 @@ impl Server {
         format!("{}{path}", self.url.trim_end_matches('/'))
     }
 
-    async fn ask<T: DeserializeOwned>(&self, url: &str, mut request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, url: &str, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let body = self.answer(url, request).await?;
+        serde_json::from_slice(&body).with_context(|| format!("{url} did not answer as Bellwether does"))
+    }
+
+    async fn answer(&self, url: &str, mut request: reqwest::RequestBuilder) -> anyhow::Result<Vec<u8>> {
         if let Some(file) = &self.token_file {
             let token = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
             request = request.bearer_auth(token.trim());
@@ -54,11 +70,11 @@ impl Server {
             format!("could not reach {}; is `bellwether run` up? --url names another address", self.url)
         })?;
         let status = answer.status();
-        let body = answer.text().await.with_context(|| format!("the answer of {url} broke off"))?;
+        let body = answer.bytes().await.with_context(|| format!("the answer of {url} broke off"))?;
         if !status.is_success() {
-            bail!("{url} answered {status}: {}", reason(&body));
+            bail!("{url} answered {status}: {}", reason(&String::from_utf8_lossy(&body)));
         }
-        serde_json::from_str(&body).with_context(|| format!("{url} did not answer as Bellwether does"))
+        Ok(body.to_vec())
     }
 }
 

@@ -2,84 +2,341 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use bellwether_models::forecast::neural::{Network, Training, install, train};
-use bellwether_models::series::Window;
-use serde::Serialize;
+use bellwether_models::duration;
+use bellwether_models::forecast::neural::{Checkpoint, Course, Network, News, Training, install, learn};
+use bellwether_models::series::{Step, Timestamp, Window};
+use bellwether_predictor::ForecastConfig;
+use bellwether_predictor::registry::manifest::{Artefact, Kind, Manifest, Scores};
+use bellwether_predictor::registry::seal::{Trust, sha256};
+use bellwether_predictor::registry::training::{Task, Trained};
+use indicatif::ProgressBar;
+use serde::Deserialize;
+use serde_json::Value;
 
+use super::client::Server;
+use super::models::{By, Where, told};
+use super::output::{Format, complain};
 use crate::table;
+
+/// Most points asked of a server at once.
+const PAGE: usize = 5000;
+/// Batches that fit a network to one workload, where it starts from a trained one.
+const TUNING: usize = 120;
+/// Longest note about the files that were learnt from, in bytes.
+const LONGEST_NOTE: usize = 3000;
 
 /// Options of `bellwether train`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("from where").required(true).multiple(true)))]
 pub struct Args {
-    /// CSV files, or folders whose CSV files are taken (`.gz` too), in the forms `forecast` reads. Files count alike,
-    /// however many series they hold.
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    /// CSV files, or folders whose CSV files are taken (`.gz` too), in the forms `forecast` reads: they are read one by one
+    /// while learning goes on. Files count alike, however many series they hold.
+    #[arg(long, value_name = "PATH", num_args = 1.., group = "from where", conflicts_with_all = ["workload", "all"])]
     data: Vec<PathBuf>,
-    /// Share of each series that is learnt from, counted from its beginning; the rest stays unseen for scoring.
+    /// Workloads of the running server, each of which gets a model from its own history there.
+    #[arg(long, value_name = "NAME", group = "from where")]
+    workload: Vec<String>,
+    /// Every workload of the running server.
+    #[arg(long, group = "from where", conflicts_with = "workload")]
+    all: bool,
+    /// What to make of a workload's history.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Made,
+    /// How much of a workload's history to take, such as 14d. Default: the history its forecasts learn from.
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    last: Option<Duration>,
+    /// Share of a workload's history at its end that stays unseen, to score the model beside the champion.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    held_out: f64,
+    /// Share of each series of the files that is learnt from, counted from its beginning; the rest stays unseen for scoring.
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     share: f64,
-    /// Batches to learn from. Some thousands make a network, some dozens with `--from` fit one to new series.
-    #[arg(long, value_name = "N", default_value_t = Training::default().batches)]
-    batches: usize,
+    /// Batches to learn from. Some thousands make a network, some dozens fit a trained one to new series. Default 3000 for
+    /// files, 120 for a workload.
+    #[arg(long, value_name = "N")]
+    batches: Option<usize>,
     /// Origins in a batch.
     #[arg(long, value_name = "N", default_value_t = Training::default().batch)]
     batch: usize,
     /// The same seed and data give the same network on the same machine with `RAYON_NUM_THREADS=1`.
     #[arg(long, value_name = "N", default_value_t = Training::default().seed)]
     seed: u64,
-    /// A network to go on from in place of fresh weights.
-    #[arg(long, value_name = "FILE")]
+    /// Looks (of twenty on the whole way) at what learning holds out without betterment, after which it stops.
+    #[arg(long, value_name = "N", default_value_t = Course::default().patience)]
+    patience: usize,
+    /// Numbers of series held in memory at once, in millions (8 MB each); beyond it files take turns.
+    #[arg(long, value_name = "N", default_value_t = Course::default().pool >> 20)]
+    pool: usize,
+    /// A network to go on from. Default for a workload: that of its champion, else the one that comes with the program.
+    #[arg(long, value_name = "FILE", conflicts_with = "fresh")]
     from: Option<PathBuf>,
-    /// Where the network goes (safetensors); beside it a manifest with the ending `.json`.
+    /// Starts from fresh weights.
+    #[arg(long)]
+    fresh: bool,
+    /// File that is replaced at every look, so that `--resume` can go on from it.
     #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    checkpoint: Option<PathBuf>,
+    /// Goes on from `--checkpoint`, where there is one.
+    #[arg(long, requires = "checkpoint")]
+    resume: bool,
+    /// Where the network goes (safetensors); beside it a manifest with the ending `.json`.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["register", "registry"])]
+    output: Option<PathBuf>,
+    /// Registers the model with the running server, as a challenger of its workload.
+    #[arg(long, conflicts_with = "data")]
+    register: bool,
+    /// Registers the model in a registry's folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["register", "data"])]
+    registry: Option<PathBuf>,
+    /// Private Ed25519 key (PEM) to sign with.
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+    #[command(flatten)]
+    by: By,
+    #[command(flatten)]
+    server: Server,
 }
 
-/// What a network was made of.
-#[derive(Serialize)]
-struct Manifest<'a> {
-    sources: Vec<String>,
-    share: f64,
-    batches: usize,
-    batch: usize,
-    seed: u64,
-    from: Option<&'a Path>,
+/// A kind of model that can be made of a history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Made {
+    /// The recurrent network, fitted to the workload.
+    #[default]
+    Lstm,
+    /// ARIMA, its orders searched.
+    Arima,
 }
 
-/// Trains the network behind the model `lstm`.
+/// What the server tells of a workload.
+#[derive(Clone, Debug, Deserialize)]
+struct Told {
+    name: String,
+    demand_query: String,
+    forecast: ForecastConfig,
+}
+
+/// Trains a network across files, or a model for workloads of a running server.
 ///
 /// # Errors
-/// When the data cannot be read, is too short, or the network cannot be written.
+/// When the data cannot be read, is too short, or the model cannot be written or is refused.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if !(args.share > 0.0 && args.share <= 1.0) || args.batches == 0 || args.batch == 0 {
+    let (share, held_out) = (args.share, args.held_out);
+    if !(share > 0.0 && share <= 1.0) || args.batches == Some(0) || args.batch == 0 {
         bail!("--share must lie above 0 and be at most 1, --batches and --batch above 0");
     }
+    if !(0.01..=0.5).contains(&held_out) || args.pool == 0 || args.patience == 0 {
+        bail!("--held-out must lie between 0.01 and 0.5, --pool and --patience above 0");
+    }
+    if !args.data.is_empty() {
+        from_files(args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut known: Vec<Told> = args.server.get("/api/v1/workloads", &[])?;
+    if let Some(missing) = args.workload.iter().find(|name| !known.iter().any(|told| told.name == **name)) {
+        bail!("the server has no workload {missing:?}");
+    }
+    known.retain(|told| args.all || args.workload.contains(&told.name));
+    if known.len() > 1 && (args.output.is_some() || args.checkpoint.is_some()) {
+        bail!("--output and --checkpoint are for one workload; use --register or --registry for several");
+    }
+    let mut failed = 0;
+    for told in &known {
+        if let Err(error) = for_workload(args, told) {
+            failed += 1;
+            complain(&format_args!("{}: {error:#}", told.name))?;
+        }
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Learns across files, which are read one by one as they are needed.
+fn from_files(args: &Args) -> anyhow::Result<()> {
     let files = csv_files(&args.data)?;
-    let sources = files.iter().map(|file| source(file, args.share)).collect::<anyhow::Result<Vec<_>>>()?;
-    let start = args.from.as_deref().map(read).transpose()?;
-    let training = Training { batches: args.batches, batch: args.batch, seed: args.seed };
-    let progress = super::backtest::progress(args.batches);
-    let heard = |done: usize, loss: f64| {
-        progress.set_position(done as u64);
-        progress.set_message(format!("loss {loss:.4}"));
+    let course = args.course(Training::default().batches);
+    let start = args.begin(|| Ok(None))?;
+    let (mut next, mut broken) = (0, None);
+    let mut supply = || {
+        let file = files.get(next);
+        next = if file.is_some() { next + 1 } else { 0 };
+        source(file?, args.share).map_err(|error| broken.get_or_insert(error).to_string()).ok()
     };
-    let bytes = train(&sources, &training, start.as_ref(), heard)?;
+    let progress = super::backtest::progress(course.training.batches);
+    let learnt = learn(&mut supply, &course, start, |news| args.hear(&progress, news));
     progress.finish_and_clear();
-    write(&args.output, &bytes)?;
-    let manifest = Manifest {
-        sources: files.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned())).collect(),
-        share: args.share,
-        batches: args.batches,
-        batch: args.batch,
-        seed: args.seed,
-        from: args.from.as_deref(),
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    let weights = learnt?.weights;
+    let names = files.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
+    let mut names = names.collect::<Vec<_>>().join(", ");
+    while names.len() > LONGEST_NOTE {
+        names.pop();
+    }
+    let Training { batches, batch, seed } = course.training;
+    let from = args.from.as_ref().map_or(String::new(), |from| format!(", from {}", from.display()));
+    let note = format!("share {} of {names}; {batches} batches of {batch}{from}", args.share);
+    let manifest = Manifest { seed: Some(seed), note, sha256: Some(sha256(&weights)), ..Manifest::new(Kind::Lstm) };
+    args.write(&Trained { manifest, weights: Some(weights) })
+}
+
+/// Makes, scores, and hands over a model for one workload.
+fn for_workload(args: &Args, told: &Told) -> anyhow::Result<()> {
+    let history = history(args, told)?;
+    let task = Task { workload: &told.name, history: &history, forecast: &told.forecast, held_out: args.held_out };
+    let champion = champion(args, told).context("the champion could not be fetched")?;
+    let (trained, parent) = match args.kind {
+        Made::Arima => (task.arima()?, None),
+        Made::Lstm => {
+            let own = champion.network.is_some() && args.from.is_none() && !args.fresh;
+            let course = args.course(if args.fresh { Training::default().batches } else { TUNING });
+            let start = args.begin(|| {
+                let own = champion.network.as_deref().cloned();
+                Ok(own.or_else(Network::pretrained))
+            })?;
+            let progress = super::backtest::progress(course.training.batches);
+            let trained = task.lstm(&course, start, |news| args.hear(&progress, news));
+            progress.finish_and_clear();
+            (trained?, own.then_some(champion.manifest.version))
+        }
     };
-    let mut text = serde_json::to_string_pretty(&manifest)?;
-    text.push('\n');
-    write(&args.output.with_extension("json"), text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    let beside = task.score(&champion).ok();
+    compare(&told.name, &champion.manifest, beside, &trained.manifest)?;
+    let By { author, note } = args.by.clone();
+    let trained = Trained { manifest: Manifest { author, note, parent, ..trained.manifest }, ..trained };
+    let place = match &args.registry {
+        Some(folder) => Where::folder(folder, &args.server),
+        None => Where::server(&args.server),
+    };
+    if args.register || args.registry.is_some() {
+        let Trained { manifest, weights } = trained.clone();
+        told_of(&place.register(&told.name, manifest, weights, args.sign_key.as_deref())?)?;
+    }
+    if args.output.is_some() { args.write(&trained) } else { Ok(()) }
+}
+
+fn told_of(manifest: &Value) -> anyhow::Result<()> {
+    told(manifest, Format::Table)
+}
+
+/// What the model and the champion did on the same stretch that neither learnt from, on standard error.
+fn compare(workload: &str, champion: &Manifest, beside: Option<Scores>, made: &Manifest) -> anyhow::Result<()> {
+    let said = |scores: Option<Scores>| match scores {
+        Some(Scores { pinball, mase, coverage_p95, origins, .. }) => {
+            format!("pinball {pinball:.4}, MASE {mase:.3}, coverage of p95 {coverage_p95:.3} over {origins} origins")
+        }
+        None => "cannot be scored on this history".to_owned(),
+    };
+    let orders = made.parameters.orders.map_or(String::new(), |o| {
+        let (p, d, q) = (o.ar, o.difference, o.ma);
+        let (sp, sd, sq) = (o.seasonal_ar, o.seasonal_difference, o.seasonal_ma);
+        format!(" ({p},{d},{q})({sp},{sd},{sq})[{}]", o.period)
+    });
+    complain(&format_args!("{workload}, new {}{orders}: {}", made.kind.name(), said(made.scores)))?;
+    let which = format!("version {} ({})", champion.version, champion.kind.name());
+    complain(&format_args!("{workload}, champion {which}: {}", said(beside)))
+}
+
+/// The demand of a workload as the server holds it, on the grid of its forecasts.
+fn history(args: &Args, told: &Told) -> anyhow::Result<Window> {
+    let ForecastConfig { step, history, .. } = told.forecast;
+    let step = Step::try_from(i64::try_from(step.as_millis())?)?;
+    let now: Vec<Value> = args.server.get("/api/v1/outlooks", &[]).map(|answer: Value| vec![answer])?;
+    let now = now[0]["made_at"].as_i64().filter(|at| *at > 0).map_or_else(wall_clock, Timestamp::from_millis);
+    let len = usize::try_from(args.last.unwrap_or(history).as_millis())? / usize::try_from(step.as_millis())?;
+    let start = now.floor_to(step) - step.times(len.saturating_sub(1));
+    let mut window = Window { start, step, values: vec![f64::NAN; len] };
+    for first in (0..len).step_by(PAGE) {
+        let last = (first + PAGE).min(len) - 1;
+        let query = [
+            ("query", told.demand_query.clone()),
+            ("start", window.time_of(first).as_secs_f64().to_string()),
+            ("end", window.time_of(last).as_secs_f64().to_string()),
+            ("step", step.as_secs_f64().to_string()),
+        ];
+        let answer: Value = args.server.get("/api/v1/query_range", &query)?;
+        take_in(&answer, &mut window);
+    }
+    let seen = window.values.iter().position(|v| v.is_finite()).context("the server holds no demand of it")?;
+    Ok(window.last(window.len() - seen))
+}
+
+/// The points of the first series of an answer.
+fn take_in(answer: &Value, window: &mut Window) {
+    let points = answer["data"]["result"][0]["values"].as_array().into_iter().flatten();
+    for point in points {
+        let at = point[0].as_f64().and_then(Timestamp::from_secs_f64);
+        let value = point[1].as_str().and_then(|text| text.parse().ok());
+        if let (Some(at), Some(value)) = (at, value) {
+            let index = (at.as_millis() - window.start.as_millis()) / window.step.as_millis();
+            let slot = usize::try_from(index).ok().and_then(|index| window.values.get_mut(index));
+            slot.into_iter().for_each(|slot| *slot = value);
+        }
+    }
+}
+
+/// Who serves the workload now; in a folder, who serves there.
+fn champion(args: &Args, told: &Told) -> anyhow::Result<Artefact> {
+    let place = match &args.registry {
+        Some(folder) => Where::folder(folder, &args.server),
+        None => Where::server(&args.server),
+    };
+    let standing = place.one(&told.name)?;
+    let version = standing["champion"]["version"].as_u64().unwrap_or(0);
+    if version == 0 {
+        return Ok(Artefact::built_in(&told.name));
+    }
+    let manifest: Manifest = serde_json::from_value(place.manifest(&told.name, version)?)?;
+    let weights = manifest.sha256.as_ref().map(|_| place.weights(&told.name, version)).transpose()?;
+    Ok(Artefact::read(manifest, weights.as_deref(), &Trust::default())?)
+}
+
+impl Args {
+    fn course(&self, usual: usize) -> Course {
+        let training = Training { batches: self.batches.unwrap_or(usual), batch: self.batch, seed: self.seed };
+        Course { training, pool: self.pool << 20, patience: self.patience, ..Course::default() }
+    }
+
+    /// Where learning begins: at the checkpoint, at the network that is named, or at the usual one.
+    fn begin(&self, usual: impl FnOnce() -> anyhow::Result<Option<Network>>) -> anyhow::Result<Option<Checkpoint>> {
+        if let Some(file) = self.checkpoint.as_deref().filter(|file| self.resume && file.exists()) {
+            let bytes = std::fs::read(file).with_context(|| format!("could not read {}", file.display()))?;
+            let checkpoint = Checkpoint::from_bytes(&bytes);
+            return checkpoint.map(Some).with_context(|| format!("{} is no checkpoint", file.display()));
+        }
+        let network = match &self.from {
+            Some(file) => Some(read(file)?),
+            None if self.fresh => None,
+            None => usual()?,
+        };
+        Ok(network.as_ref().map(Checkpoint::begin))
+    }
+
+    /// Shows how far it has come and keeps a checkpoint at every look.
+    fn hear(&self, progress: &ProgressBar, news: &News<'_>) {
+        progress.set_position(news.batches as u64);
+        match news.held_out {
+            Some(held_out) => progress.set_message(format!("loss {:.4}, held out {held_out:.4}", news.loss)),
+            None => progress.set_message(format!("loss {:.4}", news.loss)),
+        }
+        let Some(file) = self.checkpoint.as_deref().filter(|_| news.held_out.is_some()) else { return };
+        let kept = news.checkpoint().map_err(anyhow::Error::from).and_then(|bytes| replace(file, &bytes));
+        if let Err(error) = kept {
+            progress.println(format!("no checkpoint: {error:#}"));
+        }
+    }
+
+    fn write(&self, Trained { manifest, weights }: &Trained) -> anyhow::Result<()> {
+        let Some(output) = &self.output else { return Ok(()) };
+        if let Some(weights) = weights {
+            replace(output, weights)?;
+        }
+        let mut text = serde_json::to_string_pretty(manifest)?;
+        text.push('\n');
+        replace(&output.with_extension("json"), text.as_bytes())
+    }
 }
 
 /// Uses the network of a file in place of the one that comes with the program.
@@ -93,8 +350,16 @@ fn read(file: &Path) -> anyhow::Result<Network> {
     Network::from_bytes(&bytes).with_context(|| format!("{} is no network", file.display()))
 }
 
-fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(file, bytes).with_context(|| format!("could not write {}", file.display()))
+/// Writes beside and renames, so that a crash leaves the old file or the new one.
+fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let beside = file.with_extension("part");
+    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, file));
+    written.with_context(|| format!("could not write {}", file.display()))
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The files themselves, and those of the folders in order of name.
@@ -129,11 +394,15 @@ fn source(file: &Path, share: f64) -> anyhow::Result<Vec<Window>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches};
+
     use super::*;
 
     fn args(data: &Path, output: &Path) -> Args {
-        let (share, batches, batch, seed) = (1.0, 2, 4, 1);
-        Args { data: vec![data.to_owned()], share, batches, batch, seed, from: None, output: output.to_owned() }
+        let (data, output) = (data.to_string_lossy(), output.to_string_lossy());
+        let words = ["train", "--data", &data, "--share", "1", "--batches", "2", "--batch", "4", "--output", &output];
+        let command = Args::augment_args(clap::Command::new("train"));
+        Args::from_arg_matches(&command.get_matches_from(words)).unwrap()
     }
 
     #[test]

@@ -15,7 +15,7 @@ use chance::Chance;
 use input::{RECENT, SEASONS, Season, course, show};
 use network::LEVELS;
 pub use network::{Network, NotANetwork};
-pub use train::{TrainError, Training, train};
+pub use train::{Checkpoint, Course, Learnt, News, TrainError, Training, learn, train};
 
 /// What the network needs of a series beside its newest values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ static NETWORK: OnceLock<Option<Network>> = OnceLock::new();
 
 /// The weights in use: those installed, or those that come with the program.
 fn network() -> Option<&'static Network> {
-    NETWORK.get_or_init(|| Network::from_bytes(include_bytes!("../../pretrained/lstm.safetensors")).ok()).as_ref()
+    NETWORK.get_or_init(Network::pretrained).as_ref()
 }
 
 /// Uses `network` in place of the weights that come with the program; gives it back when a forecast was made before.

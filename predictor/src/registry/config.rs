@@ -44,6 +44,34 @@ pub struct ModelsConfig {
     /// Most challengers of one workload that forecast in shadow, the newest ones; each costs as much as the champion.
     /// Default 3; 0 turns shadows off, and with them automatic promotion.
     pub max_challengers: usize,
+    /// When a new challenger is trained by the server itself.
+    pub retrain: RetrainConfig,
+}
+
+/// When the server trains a new challenger from a workload's history by itself, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrainConfig {
+    /// Age of a workload's newest model at which another one is trained. Default 0s: age calls for none.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub every: Duration,
+    /// By how much the champion's live loss must exceed the one it had on what training held out, as a share: 0.2 is a fifth
+    /// more. At most one training an hour. Default none: a worse score calls for none.
+    pub when_worse_by: Option<f64>,
+    /// What is trained. Default `lstm`.
+    pub kind: Trained,
+}
+
+/// A kind of model that can be trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trained {
+    /// The recurrent network, fitted to the workload.
+    #[default]
+    Lstm,
+    /// ARIMA, its orders searched.
+    Arima,
 }
 
 /// Who makes a challenger champion.
@@ -71,6 +99,7 @@ impl Default for ModelsConfig {
             roll_back_after: Duration::from_secs(3600),
             probation: Duration::from_secs(86_400),
             max_challengers: 3,
+            retrain: RetrainConfig::default(),
         }
     }
 }
@@ -93,6 +122,7 @@ impl ModelsConfig {
             (sound, "margin", "above 0 and below 1"),
             (self.window >= Duration::from_secs(1), "for", "at least 1s"),
             (self.min_origins > 0, "min_origins", "above zero"),
+            (self.retrain.when_worse_by.is_none_or(|by| by > 0.0), "retrain.when_worse_by", "above zero"),
             (!unsigned, "require_signature", "false where no trusted_keys are named"),
         ];
         let fault = |(_, field, must): (bool, &str, &str)| ConfigError::OutOfRange {

@@ -188,7 +188,7 @@ async fn pinned_retired_and_missing_models_are_left_alone_with_the_reason() {
 #[test]
 fn every_name_of_a_workload_is_a_folder_of_its_own() {
     for name in ["checkout", "a/b", "..", ".", "ü % ", "a%2Fb", "A:b\\c\n"] {
-        let folder = folder_of(name);
+        let folder = encoded(name);
         assert!(!folder.contains(['/', '.', '\\', ' ']), "{folder}");
         assert_eq!(workload_of(&folder).as_deref(), Some(name));
     }

@@ -13,6 +13,8 @@ use super::notice::{Kind, Notice};
 pub const ALERT_NAME: &str = "BellwetherIncident";
 /// Name of the alert of a shortage that is foreseen.
 pub const FORECAST_NAME: &str = "BellwetherForecast";
+/// The name of alerts of models that were taken back.
+pub const MODEL_NAME: &str = "BellwetherModelRolledBack";
 
 /// One element of the body of `POST /api/v2/alerts`. Its labels are its identity, so nothing in them changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,7 @@ pub(super) fn labels(notice: &Notice, config: &AlertsConfig) -> BTreeMap<String,
     let (name, id) = match notice.kind {
         Kind::Incident => (ALERT_NAME, "incident"),
         Kind::Forecast => (FORECAST_NAME, "forecast"),
+        Kind::Model => (MODEL_NAME, "model"),
     };
     labels.insert("alertname".to_owned(), name.to_owned());
     labels.insert("workload".to_owned(), notice.workload.clone());

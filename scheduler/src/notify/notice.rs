@@ -1,7 +1,8 @@
 //! What people are told of one matter, whatever the receiver: an incident, or a shortage that is foreseen.
 
 use bellwether_models::cause::Change;
-use bellwether_models::incident::{Incident, Outcome, Severity, Similar, Standing, Status};
+use bellwether_models::incident::{Incident, Outcome, People, Severity, Similar, Standing, Status};
+use bellwether_models::outlook::TakenBack;
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,8 @@ pub enum Kind {
     Incident,
     /// Something will be short.
     Forecast,
+    /// A model that forecasts did worse than the one before it.
+    Model,
 }
 
 /// Where a matter stands.
@@ -93,6 +96,43 @@ pub struct CauseLine {
 }
 
 impl Notice {
+    /// What people are told of a model that was taken back.
+    #[must_use]
+    pub fn of_model(gone: &TakenBack, people: &People, config: &AlertsConfig) -> Self {
+        let TakenBack { workload, at, version, by, why } = gone;
+        let part = workload.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let id = format!("model-{part}-{:x}", at.as_millis());
+        let runbook = config.runbooks.iter().find(|runbook| runbook.is_for(workload, None));
+        let notice = Self {
+            kind: Kind::Model,
+            state: State::Firing,
+            severity: Severity::Warning,
+            title: format!("{workload}: model {version} was rolled back to {by}"),
+            text: format!(
+                "The model {workload}/{version} was taken back and {workload}/{by} forecasts again: {why}. \
+                 `bellwether models audit {workload}` shows how it came about."
+            ),
+            starts_at: *at,
+            ends_at: None,
+            confidence: None,
+            causes: Vec::new(),
+            doubt: String::new(),
+            not_sure: None,
+            affected: vec![workload.clone()],
+            blast_radius: Vec::new(),
+            changes: Vec::new(),
+            similar: Vec::new(),
+            acknowledged_by: None,
+            remark: None,
+            link: None,
+            runbook: runbook.map(|runbook| runbook.url.clone()),
+            workload: workload.clone(),
+            id,
+        };
+        let standing = people.standing(&notice.id);
+        config.templates.applied_to(notice.as_people_say(&standing))
+    }
+
     /// What people are told of `incident`, with what was said of it and of incidents like it.
     #[must_use]
     pub fn of(incident: &Incident, standing: &Standing, similar: &[Similar], config: &AlertsConfig) -> Self {

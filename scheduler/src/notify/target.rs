@@ -164,6 +164,7 @@ fn badge(notice: &Notice) -> &'static str {
         (State::Resolved, ..) => "[over]",
         (State::Acknowledged, ..) => "[acknowledged]",
         (State::Firing, Kind::Forecast, _) => "[foreseen]",
+        (State::Firing, Kind::Model, _) => "[model]",
         (State::Firing, Kind::Incident, Severity::Critical) => "[critical]",
         (State::Firing, Kind::Incident, Severity::Warning) => "[warning]",
     }

@@ -56,10 +56,18 @@ impl Network {
     /// # Errors
     /// [`NotANetwork`] when it is not one of this version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotANetwork> {
+        Self::named(bytes, "")
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), with `before` before the name of each tensor.
+    pub(super) fn named(bytes: &[u8], before: &str) -> Result<Self, NotANetwork> {
         let tensors = SafeTensors::deserialize(bytes)?;
         let mut weights = <[Vec<f32>; 8]>::default();
         for ((name, shape), weights) in TENSORS.into_iter().zip(&mut weights) {
-            let found = tensors.tensor(name).ok().filter(|t| t.dtype() == Dtype::F32 && t.shape() == shape);
+            let found = tensors
+                .tensor(&format!("{before}{name}"))
+                .ok()
+                .filter(|t| t.dtype() == Dtype::F32 && t.shape() == shape);
             let found = found.ok_or(NotANetwork::Tensor { name, shape })?;
             let value = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
             *weights = found.data().as_chunks::<4>().0.iter().map(value).collect();
@@ -68,6 +76,12 @@ impl Network {
             }
         }
         Ok(Self(weights))
+    }
+
+    /// The weights that come with the program.
+    #[must_use]
+    pub fn pretrained() -> Option<Self> {
+        Self::from_bytes(include_bytes!("../../../pretrained/lstm.safetensors")).ok()
     }
 
     /// The weights, in the order of [`TENSORS`].
