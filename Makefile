@@ -53,6 +53,10 @@ promql: ## Compare EXPRESSIONS (50000) newly drawn expressions with the real Pro
 faults: ## Replay every recorded fault of a tree of cases through the whole system: make faults CASES=DIR
 	BELLWETHER_CASES=$(CASES) $(TEST) --test faults -- --ignored --nocapture
 
+models-s3: ## The registry of models in a bucket, against moto's S3 (installs it into .venv)
+	scripts/models-s3.sh
+.PHONY: models-s3
+
 test-kubernetes: ## Scale in a real Kubernetes API, built once from Debian's source package (about ten minutes, then seconds)
 	scripts/kube-apiserver.sh build
 	scripts/kube-apiserver.sh start

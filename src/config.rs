@@ -269,7 +269,7 @@ impl Config {
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
             ("reroute.envoy", self.reroute.envoy != other.reroute.envoy),
             ("grpc", self.grpc != other.grpc),
-            ("models.directory, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
+            ("models.directory, s3, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
             ("kubernetes", self.kubernetes != other.kubernetes),
             ("workloads.scale.actuator (the first one of Kubernetes)", self.needs_cluster() != other.needs_cluster()),
         ];

@@ -12,7 +12,7 @@ use bellwether_collector::store::{SeriesSamples, SharedStore};
 use bellwether_models::incident::leniency;
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::{Labels, Sample, Timestamp};
-use bellwether_predictor::config::ModelsConfig;
+use bellwether_predictor::config::{ModelsConfig, S3Config};
 use bellwether_predictor::read::chain;
 use bellwether_predictor::registry::Registry;
 use bellwether_predictor::registry::seal::Trust;
@@ -151,12 +151,25 @@ impl Pipeline {
 /// When a key that is to be trusted cannot be read.
 pub fn models(config: &ModelsConfig, state: Option<&Path>) -> anyhow::Result<Arc<Registry>> {
     let trust = Trust::read(&config.trusted_keys, config.require_signature).context("models.trusted_keys")?;
+    if let Some(s3) = &config.s3 {
+        return Ok(Arc::new(Registry::new(bucket(s3)?, trust)));
+    }
     let folder = config.directory.clone().or_else(|| state.map(|state| state.join("models")));
     let storage = match folder {
         Some(folder) => Arc::new(Folder(folder)) as Arc<dyn Storage>,
         None => Arc::new(Memory::default()),
     };
     Ok(Arc::new(Registry::new(storage, trust)))
+}
+
+#[cfg(feature = "s3")]
+fn bucket(config: &S3Config) -> anyhow::Result<Arc<dyn Storage>> {
+    Ok(Arc::new(bellwether_predictor::registry::bucket::Bucket::open(config)?))
+}
+
+#[cfg(not(feature = "s3"))]
+fn bucket(_config: &S3Config) -> anyhow::Result<Arc<dyn Storage>> {
+    anyhow::bail!("models.s3 is set, but this program was built without the feature `s3`")
 }
 
 #[cfg(feature = "kubernetes")]

@@ -3,6 +3,11 @@
 
 mod support;
 
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use bellwether_collector::store::SeriesSamples;
 use bellwether_models::series::{Labels, Sample, Timestamp};
 use serde_json::{Value, json};
@@ -181,7 +186,7 @@ async fn the_server_trains_a_challenger_when_none_is_young_enough() {
         if !shop.served.get("/api/v1/models/web%2Fshop").await["versions"].as_array().unwrap().is_empty() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let models = shop.served.get("/api/v1/models/web%2Fshop").await;
     let made = &models["versions"][0];
@@ -224,4 +229,44 @@ async fn our_commands_train_register_promote_and_roll_back_on_the_running_system
     assert!(shown.contains("\"note\": \"tuned\"") && shown.contains("\"coverage_p95\""), "{shown}");
     let listed: Value = serde_json::from_str(&shop.served.command(&["models", "list", "--output", "json"])).unwrap();
     assert_eq!((&listed["champion"]["version"], &listed["retired"]), (&json!(0), &json!([2])), "{listed}");
+}
+
+/// Registers until the disk of the moment is taken away, and tells which versions were said yes to.
+fn registers_until_killed(folder: &Path, millis: u64) -> Vec<u64> {
+    let manifest = folder.join("manifest.json");
+    std::fs::write(&manifest, r#"{ "kind": "arima", "author": "kim" }"#).expect("a manifest");
+    let program = env!("CARGO_BIN_EXE_bellwether");
+    let registry = folder.join("registry");
+    let (program, registry, manifest) = (program, registry.to_string_lossy(), manifest.to_string_lossy());
+    let once = format!("{program} models register web --manifest {manifest} --registry {registry} --output json");
+    let script = format!(
+        "while true; do {once} || exit 1; {program} models promote web 1 --author kim --registry {registry} >/dev/null; done"
+    );
+    let mut command = Command::new("setsid");
+    let mut child = command.args(["bash", "-c", &script]).stdout(Stdio::piped()).spawn().expect("a shell");
+    std::thread::sleep(Duration::from_millis(millis));
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-9", "--", &group]).status().expect("kill runs").success());
+    let mut said = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+    child.wait().expect("it ended");
+    let whole = serde_json::Deserializer::from_str(&said).into_iter::<Value>();
+    whole.map_while(Result::ok).filter_map(|manifest| manifest["version"].as_u64()).collect()
+}
+
+#[test]
+fn what_was_said_yes_to_outlives_a_kill_at_any_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut promised = Vec::new();
+    for round in 0..4 {
+        promised.extend(registers_until_killed(folder.path(), 400 + 67 * round));
+        let registry = folder.path().join("registry");
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        let output = verify.args(["models", "verify", "--registry"]).arg(&registry).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let newest = promised.iter().max().copied().unwrap_or(0);
+        let entries = std::fs::read_dir(registry.join("web/manifests")).map_or(0, Iterator::count) as u64;
+        assert!(entries >= newest, "{entries} manifests, {newest} were promised");
+    }
+    assert!(!promised.is_empty() && promised.is_sorted(), "{promised:?}");
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::calendar::{CalendarConfig, KnownEvent, Weekday};
-pub use crate::registry::config::{ModelsConfig, Promote};
+pub use crate::registry::config::{ModelsConfig, Promote, S3Config};
 
 /// Everything the predictor is told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -258,7 +258,10 @@ impl Demand {
     #[must_use]
     pub fn memory(&self) -> Memory {
         let learnt = |(key, mind): (&String, &Mind)| {
-            Some((key.clone(), (mind.target.query.clone(), locked(&mind.seat).foreseer.memory()?)))
+            let seat = locked(&mind.seat);
+            let mut learnt = seat.foreseer.memory()?;
+            learnt.record.clone_from(&seat.record);
+            Some((key.clone(), (mind.target.query.clone(), learnt)))
         };
         self.minds.iter().filter_map(learnt).collect()
     }
@@ -267,14 +270,17 @@ impl Demand {
         let known = self.remembered.remove(&key).filter(|(query, learnt)| {
             *query == target.query && *learnt.config() == target.forecast && *learnt.calendar() == target.calendar
         });
-        let foreseer = match known {
-            Some((_, learnt)) => {
+        let mut seat = match known {
+            Some((_, mut learnt)) => {
                 self.due.known_already(&key, learnt.through());
-                Foreseer::recall(learnt, Arc::clone(&target.model))
+                let record = learnt.record.take();
+                Seat { foreseer: Foreseer::recall(learnt, Arc::clone(&target.model)), record }
             }
-            None => Foreseer::with_model(target.forecast, target.calendar.clone(), Arc::clone(&target.model)),
+            None => {
+                let model = Arc::clone(&target.model);
+                Seat { foreseer: Foreseer::with_model(target.forecast, target.calendar.clone(), model), record: None }
+            }
         };
-        let mut seat = Seat { foreseer, record: None };
         seat.keep_record(&target, models);
         self.minds.insert(key, Mind { seat: Arc::new(Mutex::new(seat)), target, outlook: None });
     }
@@ -438,11 +444,9 @@ async fn newest(engine: &Engine, query: Option<&str>, now: Timestamp) -> Option<
 impl Seat {
     /// A record for those that are scored, and for no others.
     fn keep_record(&mut self, target: &Target, models: &ModelsConfig) {
-        if !target.is_scored {
-            self.record = None;
-        } else if self.record.is_none() {
-            self.record = Some(Record::new(models.window, target.forecast.step));
-        }
+        let fresh = || Record::new(models.window, target.forecast.step);
+        let kept = self.record.take().filter(|record| record.is_like(&fresh()));
+        self.record = target.is_scored.then(|| kept.unwrap_or_else(fresh));
     }
 }
 

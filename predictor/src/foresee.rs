@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ForecastConfig, steps_in};
 use crate::registry::manifest::Artefact;
+use crate::registry::record::Record;
 
 /// Why nothing is said of what is to come.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -99,6 +100,9 @@ pub struct Learnt {
     model: Dated,
     through: Timestamp,
     newest: Option<Observed>,
+    /// How it does live, where that is recorded.
+    #[serde(default)]
+    pub(crate) record: Option<Record>,
 }
 
 impl Learnt {
@@ -191,13 +195,13 @@ impl Foreseer {
     #[must_use]
     pub fn memory(&self) -> Option<Learnt> {
         let model = self.knowledge.as_ref().ok()?.clone();
-        Some(Learnt { config: self.config, model, through: self.through, newest: self.newest })
+        Some(Learnt { config: self.config, model, through: self.through, newest: self.newest, record: None })
     }
 
     /// Goes on from what was remembered of learning by `by`.
     #[must_use]
     pub fn recall(learnt: Learnt, by: Arc<Artefact>) -> Self {
-        let Learnt { config, mut model, through, newest } = learnt;
+        let Learnt { config, mut model, through, newest, .. } = learnt;
         model.give(&by.given());
         Self { model: by, config, calendar: model.calendar().clone(), knowledge: Ok(model), through, newest }
     }

@@ -11,6 +11,8 @@
 //! ```
 
 pub mod book;
+#[cfg(feature = "s3")]
+pub mod bucket;
 pub mod config;
 pub mod manifest;
 pub mod record;

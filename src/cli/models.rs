@@ -60,7 +60,7 @@ pub struct Where {
 #[derive(Debug, Clone, clap::Args)]
 pub struct By {
     /// Who does it.
-    #[arg(long, env = "USER", value_name = "NAME")]
+    #[arg(long, env = "USER", default_value = "", value_name = "NAME")]
     pub author: String,
     /// Why.
     #[arg(long, default_value = "", value_name = "TEXT")]

@@ -15,6 +15,9 @@ use crate::config::ConfigError;
 pub struct ModelsConfig {
     /// Folder of the registry. Default: `state/models` beside the store. A change needs a restart.
     pub directory: Option<PathBuf>,
+    /// A bucket of an S3-compatible store that holds the registry in place of a folder, so that several servers share it.
+    /// Default none. A change needs a restart.
+    pub s3: Option<S3Config>,
     /// Files with Ed25519 public keys (PEM) whose signatures are believed. Default none. A change needs a restart.
     pub trusted_keys: Vec<PathBuf>,
     /// Whether an artefact must be signed by one of `trusted_keys`. Default false: a signature that is there must still
@@ -46,6 +49,38 @@ pub struct ModelsConfig {
     pub max_challengers: usize,
     /// When a new challenger is trained by the server itself.
     pub retrain: RetrainConfig,
+}
+
+/// A bucket of an S3-compatible store. What is left out is taken from the usual `AWS_…` variables of the environment, or
+/// from the role of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Config {
+    /// Its name. Required.
+    pub bucket: String,
+    /// What stands before every path in it. Default none.
+    pub prefix: String,
+    /// Where the store is, such as `https://minio.example:9000`. Default: that of AWS.
+    pub endpoint: Option<String>,
+    /// Its region. Default `us-east-1`.
+    pub region: String,
+    /// File that holds the access key's id. Default none.
+    pub access_key_id_file: Option<PathBuf>,
+    /// File that holds the secret access key. Default none.
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        Self {
+            bucket: String::new(),
+            prefix: String::new(),
+            endpoint: None,
+            region: "us-east-1".to_owned(),
+            access_key_id_file: None,
+            secret_access_key_file: None,
+        }
+    }
 }
 
 /// When the server trains a new challenger from a workload's history by itself, one after the other.
@@ -89,6 +124,7 @@ impl Default for ModelsConfig {
     fn default() -> Self {
         Self {
             directory: None,
+            s3: None,
             trusted_keys: Vec::new(),
             require_signature: false,
             promote: Promote::Manual,
@@ -109,6 +145,7 @@ impl ModelsConfig {
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
         self.directory == other.directory
+            && self.s3 == other.s3
             && self.trusted_keys == other.trusted_keys
             && self.require_signature == other.require_signature
     }
@@ -117,12 +154,15 @@ impl ModelsConfig {
     #[must_use]
     pub fn faults(&self, at: &str) -> Vec<ConfigError> {
         let sound = self.margin > 0.0 && self.margin < 1.0;
+        let bucket = self.s3.as_ref().is_none_or(|s3| !s3.bucket.trim().is_empty());
         let unsigned = self.require_signature && self.trusted_keys.is_empty();
         let checks = [
             (sound, "margin", "above 0 and below 1"),
             (self.window >= Duration::from_secs(1), "for", "at least 1s"),
             (self.min_origins > 0, "min_origins", "above zero"),
             (self.retrain.when_worse_by.is_none_or(|by| by > 0.0), "retrain.when_worse_by", "above zero"),
+            (bucket, "s3.bucket", "the name of a bucket"),
+            (self.s3.is_none() || self.directory.is_none(), "s3", "left out where models.directory is given"),
             (!unsigned, "require_signature", "false where no trusted_keys are named"),
         ];
         let fault = |(_, field, must): (bool, &str, &str)| ConfigError::OutOfRange {

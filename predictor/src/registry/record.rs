@@ -70,6 +70,12 @@ impl Record {
         Self { block_ms, pending: BTreeMap::new(), blocks: VecDeque::new() }
     }
 
+    /// Whether both are for the same comparisons.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.block_ms == other.block_ms
+    }
+
     /// Notes what was foreseen at `now`, or that nothing was.
     pub fn issue(&mut self, now: Timestamp, forecast: Option<&Forecast>) {
         let Some(block) = self.block(now) else { return };

@@ -210,4 +210,25 @@ mod tests {
         let large = Folder(folder.path().to_owned()).get("a/log/1", 2).await;
         assert!(matches!(large, Err(StorageError::TooLarge { found: 3, most: 2, .. })), "{large:?}");
     }
+
+    /// Needs an S3-compatible store with an empty bucket, such as moto's: `make models-s3` starts one.
+    #[cfg(feature = "s3")]
+    #[tokio::test]
+    #[ignore = "needs an S3-compatible store at BELLWETHER_S3_ENDPOINT"]
+    async fn a_bucket_keeps_the_same_rules() {
+        use crate::registry::bucket::Bucket;
+        use crate::registry::config::S3Config;
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let endpoint = std::env::var("BELLWETHER_S3_ENDPOINT").expect("BELLWETHER_S3_ENDPOINT names the store");
+        let config = S3Config {
+            bucket: "models".to_owned(),
+            prefix: "/registry/".to_owned(),
+            endpoint: Some(endpoint),
+            ..S3Config::default()
+        };
+        let bucket = Bucket::open(&config).unwrap();
+        keeps_the_rules(&bucket).await;
+        let large = bucket.get("a/log/1", 2).await;
+        assert!(matches!(large, Err(StorageError::TooLarge { found: 3, most: 2, .. })), "{large:?}");
+    }
 }
