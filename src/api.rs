@@ -97,9 +97,9 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(extender::router(faces.clone()))
         .merge(prometheus::router(faces.clone()))
         .merge(limits::router(pipeline.ingest.clone()))
-        .merge(models::router(models))
+        .merge(models::router(models.clone()))
         .merge(export::router(pipeline.engine.clone(), faces.clock.clone()))
-        .merge(overview::router(faces))
+        .merge(overview::router(faces, models.registry))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; the page is at /\n") });
     if let Some(token) = config.server.bearer_token()? {
         let token: Arc<str> = token.into();

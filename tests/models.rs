@@ -97,6 +97,8 @@ async fn a_promoted_model_serves_at_the_next_round_without_a_restart() {
         assert!(place["live"]["origins"].as_u64() > Some(10), "{record}");
         assert!(place["live"]["pinball"].as_f64() > Some(0.0), "{record}");
     }
+    let page = shop.served.text("/").await;
+    assert!(page.contains("<h2>Models</h2>") && page.contains("<td>lstm</td><td>challenger</td>"), "{page}");
     let before = shop.served.get("/api/v1/outlooks").await["workloads"][0]["foresight"]["forecast"].clone();
     assert_eq!(shop.order("1/promote").await.0, 200);
     shop.served.world.tick().await;

@@ -1,5 +1,6 @@
 //! Gathers what the page shows. A question the store cannot answer leaves its chart empty, never the page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +11,7 @@ use axum::routing::get;
 use bellwether_models::incident::Status;
 use bellwether_models::outlook::Outlook;
 use bellwether_models::series::{Sample, Step, Timestamp};
+use bellwether_predictor::registry::Registry;
 
 use super::Faces;
 use super::page::{self, View, WorkloadView};
@@ -23,15 +25,16 @@ const QUANTILE: &str = "0.9";
 const DECISIONS: usize = 20;
 
 /// `/`, `/incidents/{id}` and `/decisions/{id}`.
-pub fn router(faces: Faces) -> Router {
+pub fn router(faces: Faces, models: Arc<Registry>) -> Router {
+    let first = Router::new().route("/", get(overview)).with_state((faces.clone(), models));
     Router::new()
-        .route("/", get(overview))
         .route("/incidents/{id}", get(incident))
         .route("/decisions/{id}", get(decision))
         .with_state(faces)
+        .merge(first)
 }
 
-async fn overview(State(faces): State<Faces>) -> Response {
+async fn overview(State((faces, models)): State<(Faces, Arc<Registry>)>) -> Response {
     let snapshot = faces.snapshots.borrow().clone();
     let mut view = bare_view(&faces);
     for outlook in &snapshot.workloads {
@@ -39,6 +42,7 @@ async fn overview(State(faces): State<Faces>) -> Response {
     }
     view.incidents = snapshot.incidents.clone();
     view.detection = snapshot.detection.clone();
+    view.models = models.workloads().iter().map(|name| models.standing(name)).collect();
     view.incidents.sort_by_key(|incident| (incident.status != Status::Open, std::cmp::Reverse(incident.onset)));
     let records = faces.scheduler.decisions(DECISIONS, None);
     view.decisions = records.into_iter().map(|record| record.decision).collect();

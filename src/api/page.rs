@@ -4,6 +4,7 @@ use bellwether_models::detect::Vigilance;
 use bellwether_models::incident::{Incident, Severity, Status};
 use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::{Sample, Timestamp};
+use bellwether_predictor::registry::{Place, Standing};
 use bellwether_scheduler::plan::Decision;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -40,6 +41,8 @@ pub struct View {
     pub decisions: Vec<Decision>,
     /// What detection says of itself.
     pub detection: Vigilance,
+    /// The models of workloads that have more than the one that comes with the program.
+    pub models: Vec<Standing>,
     /// A line under the title, such as "replay of recorded data".
     pub banner: Option<String>,
 }
@@ -61,6 +64,7 @@ pub fn overview(view: &View) -> Markup {
                 p.quiet { "No workload is configured. Add one under " code { "workloads:" } " and reload." }
             }
             @for workload in &view.workloads { (workload_card(workload)) }
+            (models(&view.models))
             h2 { "Last decisions" }
             (decision_table(&view.decisions))
         },
@@ -111,6 +115,42 @@ pub fn decision_page(view: &View, decision: &Decision) -> Markup {
             }
         },
     )
+}
+
+/// Champions and challengers beside each other; nothing where there is no registered model.
+fn models(standings: &[Standing]) -> Markup {
+    if standings.is_empty() {
+        return html! {};
+    }
+    html! {
+        h2 { "Models" }
+        div.scroll { table {
+            tr { th { "workload" } th { "version" } th { "kind" } th { "state" } th.number { "pinball loss" } th.number { "coverage p95" } th.number { "outcomes" } }
+            @for standing in standings {
+                (model_row(&standing.workload, if standing.pinned { "champion, pinned" } else { "champion" }, &standing.champion))
+                @for place in &standing.challengers { (model_row(&standing.workload, "challenger", place)) }
+            }
+        } }
+    }
+}
+
+fn model_row(workload: &str, state: &str, place: &Place) -> Markup {
+    html! {
+        tr {
+            td { (workload) }
+            td { (place.version) }
+            td { (place.kind) }
+            td { (state) }
+            @match place.live {
+                Some(live) => {
+                    td.number { (short_number(live.pinball)) }
+                    td.number { (format!("{:.3}", live.coverage_p95)) }
+                    td.number { (live.origins) }
+                }
+                None => { td.number { "–" } td.number { "–" } td.number { "0" } }
+            }
+        }
+    }
 }
 
 fn frame(title: &str, view: &View, refresh_seconds: Option<u32>, body: Markup) -> Markup {

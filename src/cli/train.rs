@@ -416,7 +416,7 @@ mod tests {
         run(&Args { from: Some(first.clone()), ..args(dir.path(), &second) }).unwrap();
         assert_ne!(read(&first).unwrap(), read(&second).unwrap());
         let manifest = std::fs::read_to_string(dir.path().join("b.json")).unwrap();
-        assert!(manifest.contains("\"load.csv\"") && !manifest.contains("notes"), "{manifest}");
+        assert!(manifest.contains(" of load.csv;") && !manifest.contains("notes"), "{manifest}");
     }
 
     #[test]

@@ -47,6 +47,12 @@ impl Served {
         answer.json().await.expect("json")
     }
 
+    /// The answer to a question as text.
+    pub async fn text(&self, path: &str) -> String {
+        let answer = self.client.get(format!("{}{path}", self.url)).send().await.expect("an answer");
+        answer.text().await.expect("text")
+    }
+
     /// The status and the answer to an order.
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let answer = self.client.post(format!("{}{path}", self.url)).json(&body).send().await.expect("an answer");
