@@ -82,7 +82,7 @@ impl Task<'_> {
         let stride = (to - from).div_ceil(MOST_ORIGINS).max(1);
         let (mut tally, mut origins) = (Tally::default(), 0);
         for (at, value) in values.iter().enumerate().skip(from) {
-            if (at - from) % stride == 0 && at + horizon.steps() <= to {
+            if (at - from).is_multiple_of(stride) && at + horizon.steps() <= to {
                 tally.add(&live.forecast(horizon, &Quantile::STANDARD), &values[at..]);
                 origins += 1;
             }

@@ -229,7 +229,8 @@ pub fn learn(
         losses += f64::from(loss.to_scalar::<f32>().map_err(failed("read the loss"))?);
         (done, summed) = (done + 1, summed + 1);
         pool.turn(supply, course, done);
-        let held_out = if done % look == 0 || done == batches { weights.mean_loss(&looked_at) } else { Ok(None) };
+        let held_out =
+            if done.is_multiple_of(look) || done == batches { weights.mean_loss(&looked_at) } else { Ok(None) };
         let held_out = held_out.map_err(failed("compute the loss"))?;
         if let Some(loss) = held_out {
             patience = if loss < best.0 { course.patience } else { patience - 1 };
@@ -237,7 +238,7 @@ pub fn learn(
                 best = (loss, weights.to_bytes().map_err(failed("read the weights"))?);
             }
         }
-        if done % part == 0 || held_out.is_some() {
+        if done.is_multiple_of(part) || held_out.is_some() {
             let loss = std::mem::take(&mut losses) / std::mem::take(&mut summed).max(1) as f64;
             report(&News { batches: done, loss, held_out, state: &weights, best: &best });
         }
@@ -281,10 +282,10 @@ impl Pool {
 
     /// Now and then, where not all fit, the next source takes the place of the oldest.
     fn turn(&mut self, supply: &mut dyn FnMut() -> Option<Vec<Window>>, course: &Course, done: usize) {
-        if self.whole || done % TURN != 0 {
+        if self.whole || !done.is_multiple_of(TURN) {
             return;
         }
-        let Some(next) = supply().or_else(|| supply()) else { return };
+        let Some(next) = supply().or_else(supply) else { return };
         let next = learnt_from(&next, course.held_out);
         if !next.is_empty() {
             self.lessons[self.oldest] = next;
