@@ -130,6 +130,7 @@ def train(
     batches: int,
     batch: int,
     seed: int,
+    patience: int,
     start: bytes | None = None,
     progress: Callable[[int, float], object] | None = None,
 ) -> bytes: ...

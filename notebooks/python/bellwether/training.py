@@ -23,6 +23,7 @@ def train(
     batches: int = 120,
     batch: int = 128,
     seed: int = 1,
+    patience: int = 5,
     share: float = 1.0,
     start: Artefact | bytes | Literal["pretrained"] | None = "pretrained",
     step: Any = None,
@@ -40,6 +41,8 @@ def train(
         Origins in a batch.
     seed
         The same seed and data give the same network on the same machine with ``RAYON_NUM_THREADS=1``.
+    patience
+        Looks, of twenty on the whole way, at a part of each series that is held out; after so many in vain learning stops.
     share
         Share of each series that is learnt from, counted from its beginning; the rest stays unseen for scoring.
     start
@@ -53,7 +56,7 @@ def train(
     sources = [_source(one, step) for one in (data if several else [data])]
     learnt = [[window.first(int(len(window) * share)) for window in source] for source in sources]
     before = _native.pretrained() if start == "pretrained" else start.weights if isinstance(start, Artefact) else start
-    weights = _native.train(learnt, batches, batch, seed, before, progress)
+    weights = _native.train(learnt, batches, batch, seed, patience, before, progress)
     windows = [window for source in learnt for window in source]
     return Artefact({**_manifest("lstm", windows), "seed": seed}, weights)
 

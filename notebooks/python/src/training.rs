@@ -1,22 +1,25 @@
 //! Training of the network behind the model `lstm`.
 
-use bellwether_models::forecast::neural::{Network, Training, train as learn};
+use bellwether_models::forecast::neural::{Checkpoint, Course, Network, News, Training, learn};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::{InputError, input, training};
 use crate::window::Window;
 
-/// Learns across the series of all sources, which count alike, and gives the weights as safetensors. `progress` hears the
-/// batches done and their mean loss; what it raises is raised at the end.
+/// Learns across the series of all sources, which count alike, until `patience` looks at what is held out in vain, and
+/// gives the weights as safetensors. `progress` hears the batches done and their mean loss; what it raises is raised at
+/// the end.
 #[pyfunction]
-#[pyo3(signature = (sources, batches, batch, seed, start=None, progress=None))]
+#[pyo3(signature = (sources, batches, batch, seed, patience, start=None, progress=None))]
+#[expect(clippy::too_many_arguments, reason = "the package gives them names")]
 pub(crate) fn train<'py>(
     py: Python<'py>,
     sources: Vec<Vec<PyRef<'py, Window>>>,
     batches: usize,
     batch: usize,
     seed: u64,
+    patience: usize,
     start: Option<&[u8]>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
@@ -26,18 +29,21 @@ pub(crate) fn train<'py>(
     let start = start.map(Network::from_bytes).transpose().map_err(input)?;
     let sources: Vec<Vec<_>> =
         sources.iter().map(|source| source.iter().map(|window| window.0.clone()).collect()).collect();
-    let how = Training { batches, batch, seed };
+    let course =
+        Course { training: Training { batches, batch, seed }, patience, pool: usize::MAX, ..Course::default() };
     let mut raised = None;
-    let weights = py.detach(|| {
-        learn(&sources, &how, start.as_ref(), |done, loss| {
+    let learnt = py.detach(|| {
+        let mut supply = sources.iter().cloned();
+        let from = start.as_ref().map(Checkpoint::begin);
+        learn(&mut || supply.next(), &course, from, |news: &News<'_>| {
             if let (Some(progress), None) = (&progress, &raised) {
-                raised = Python::attach(|py| progress.call1(py, (done, loss))).err();
+                raised = Python::attach(|py| progress.call1(py, (news.batches, news.loss))).err();
             }
         })
     });
     match raised {
         Some(error) => Err(error),
-        None => Ok(PyBytes::new(py, &weights.map_err(training)?)),
+        None => Ok(PyBytes::new(py, &learnt.map_err(training)?.weights)),
     }
 }
 

@@ -160,7 +160,7 @@ class Bits(unittest.TestCase):
         python = [os.sys.executable, "-c", code, *(str(self.folder / name) for name in ("t.npy", "v.npy", "p.safetensors"))]
         subprocess.run(python, check=True, env={**os.environ, **one})
         made = self.folder / "b.safetensors"
-        run("train", "--data", self.file, "--share", 1, "--batches", 2, "--batch", 4, "--seed", 3, "--output", made, **one)
+        run("train", "--data", self.file, "--share", 1, "--batches", 2, "--batch", 4, "--seed", 3, "--fresh", "--output", made, **one)
         self.assertEqual((self.folder / "p.safetensors").read_bytes(), made.read_bytes())
 
 
