@@ -230,7 +230,7 @@ async fn our_commands_train_register_promote_and_roll_back_on_the_running_system
     let shown = shop.served.command(&["models", "show", "web/shop", "1"]);
     assert!(shown.contains("\"note\": \"tuned\"") && shown.contains("\"coverage_p95\""), "{shown}");
     let listed: Value = serde_json::from_str(&shop.served.command(&["models", "list", "--output", "json"])).unwrap();
-    assert_eq!((&listed["champion"]["version"], &listed["retired"]), (&json!(0), &json!([2])), "{listed}");
+    assert_eq!((&listed[0]["champion"]["version"], &listed[0]["retired"]), (&json!(0), &json!([2])), "{listed}");
 }
 
 /// Registers until the disk of the moment is taken away, and tells which versions were said yes to.

@@ -189,6 +189,8 @@ pub struct Demand {
     remembered: Memory,
     set_aside: Vec<SetAside>,
     lineups: BTreeMap<String, Lineup>,
+    /// Whether it was told which models there are: until then what was remembered of them is kept.
+    is_lined_up: bool,
 }
 
 /// The models by key of their series, each with the query it was learnt from.
@@ -215,16 +217,19 @@ impl Demand {
                 None => self.begin(key, target, &config.models),
             }
         }
-        for mind in self.minds.values() {
-            locked(&mind.seat).keep_record(&mind.target, &config.models);
+        if self.is_lined_up {
+            for mind in self.minds.values() {
+                locked(&mind.seat).keep_record(&mind.target, &config.models);
+            }
+            self.remembered.clear();
         }
-        self.remembered.clear();
     }
 
     /// Has these models forecast the workloads of `config`; a workload without a lineup is forecast by the combination that
     /// comes with the program.
     pub fn line_up(&mut self, lineups: BTreeMap<String, Lineup>, config: &Config) {
-        if self.lineups != lineups {
+        let first = !std::mem::replace(&mut self.is_lined_up, true);
+        if first || self.lineups != lineups {
             self.lineups = lineups;
             self.reconfigure(config);
         }
@@ -281,7 +286,9 @@ impl Demand {
                 Seat { foreseer: Foreseer::with_model(target.forecast, target.calendar.clone(), model), record: None }
             }
         };
-        seat.keep_record(&target, models);
+        if self.is_lined_up {
+            seat.keep_record(&target, models);
+        }
         self.minds.insert(key, Mind { seat: Arc::new(Mutex::new(seat)), target, outlook: None });
     }
 
@@ -431,7 +438,12 @@ impl Job {
         }
         counter!("bellwether_predictor_broken_computations_total").increment(1);
         error!(workload = %self.target.name, "forecasting broke; the model is fitted anew at the next step");
-        locked(&self.seat).foreseer.give_up();
+        let mut seat = locked(&self.seat);
+        seat.foreseer.give_up();
+        if let Some(record) = &mut seat.record {
+            record.issue(now, None); // to break is to have nothing to say
+        }
+        drop(seat);
         self.work.refit = true;
         (None, Err(Abstention::Broken))
     }

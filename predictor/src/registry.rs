@@ -342,6 +342,33 @@ impl Registry {
         note: &str,
         now: Timestamp,
     ) -> Result<Standing, RegistryError> {
+        self.carry(workload, order, None, (who, note), now).await
+    }
+
+    /// As [`carry_out`](Self::carry_out) in the name of the live record, which was judged while `champion` served: where
+    /// another one serves by now, nothing is done.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; then nothing has changed.
+    pub async fn follow_record(
+        &self,
+        workload: &str,
+        champion: u64,
+        order: Order,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<Standing, RegistryError> {
+        self.carry(workload, order, Some(champion), (BY_RECORD, why), now).await
+    }
+
+    async fn carry(
+        &self,
+        workload: &str,
+        order: Order,
+        champion: Option<u64>,
+        (who, note): (&str, &str),
+        now: Timestamp,
+    ) -> Result<Standing, RegistryError> {
         let _alone = self.writing.lock().await;
         let who_is_known = !who.trim().is_empty() && who.len() <= 120 && note.len() <= 4000;
         if !who_is_known {
@@ -349,6 +376,9 @@ impl Registry {
             return Err(RegistryError::Unfit { workload: workload.to_owned(), source });
         }
         let book = self.book_to_write(workload).await?;
+        if champion.is_some_and(|judged| judged != book.champion()) {
+            return Ok(self.standing(workload));
+        }
         let refused = |source| RegistryError::Refused { workload: workload.to_owned(), source };
         let Some(entry) = book.entry(order, who, note, now).map_err(refused)? else {
             return Ok(self.standing(workload));
@@ -377,7 +407,11 @@ impl Registry {
         self.storage.put(&path, written(&entry).0, Put::New).await?;
         counter!("bellwether_predictor_model_changes_total", "action" => format!("{action:?}").to_lowercase())
             .increment(1);
-        self.refresh_one(workload).await
+        // It is durable: that it cannot be read back at once is no reason to say that nothing has changed.
+        if let Err(error) = self.refresh_one(workload).await {
+            warn!(workload, error = %chain(&error), "a change of models is kept, but could not be read back yet");
+        }
+        Ok(())
     }
 
     /// A number that grows with every change of who stands where.

@@ -20,9 +20,9 @@ use crate::config::Config;
 use crate::demand::Demand;
 use crate::health::Health;
 use crate::pool::Pool;
+use crate::registry::Registry;
 use crate::registry::retrain::{self, Job, Trainer};
 use crate::registry::rules::{self, Move};
-use crate::registry::{BY_RECORD, Registry};
 use crate::{demand, health, inquiry, publish, read, state};
 
 /// Name under which our own series enter the store.
@@ -184,7 +184,7 @@ impl Service {
             let book = self.models.book(&workload);
             let records = self.demand.records(&workload);
             let Some(Move { order, why }) = rules::decide(&book, &records, &self.config.models, now) else { continue };
-            if let Err(error) = self.models.carry_out(&workload, order, BY_RECORD, &why, now).await {
+            if let Err(error) = self.models.follow_record(&workload, book.champion(), order, &why, now).await {
                 counter!("bellwether_predictor_model_move_failures_total").increment(1);
                 warn!(workload, error = %read::chain(&error), "could not move the champion; the record calls for it");
             }
@@ -203,7 +203,7 @@ impl Service {
             let champion = self.models.lineup(name, 0).champion;
             let live = self.models.standing(name).champion.live;
             let (book, tried) = (self.models.book(name), self.trainer.tried(name));
-            let bounds = (&config.retrain, config.min_origins);
+            let bounds = (&config.retrain, config.min_origins, config.window);
             let why = retrain::due(&book, champion.manifest.scores, live, tried, bounds, now)?;
             let (query, forecast) = (workload.demand.clone(), workload.forecast);
             Some(Job { workload: name.clone(), query, forecast, kind: config.retrain.kind, why, champion })

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::builder::{ArrayBuilder, Float64Builder, StringDictionaryBuilder, TimestampMillisecondBuilder};
 use arrow_array::types::Int32Type;
@@ -24,12 +25,14 @@ use bellwether_models::duration;
 use bellwether_models::series::{Step, Timestamp};
 use bellwether_predictor::read::chain;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::table::parse_time;
 
 /// Exports under way at the same time; others wait.
 const AT_ONCE: usize = 4;
+/// How long an export waits for its reader.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Most samples held of one export.
 const MOST_HELD: usize = 1_000_000;
 /// Steps of a query evaluated at once.
@@ -68,6 +71,8 @@ enum Refusal {
     Arrow(#[from] ArrowError),
     #[error("the server is closing")]
     Closing,
+    #[error("nothing was read of the export for {} s, and it was given up", PATIENCE.as_secs())]
+    Stalled,
 }
 
 impl IntoResponse for Refusal {
@@ -81,7 +86,7 @@ impl IntoResponse for Refusal {
                 ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Store(StoreError::TooLarge { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Store(_) | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store(_) | Self::Closing | Self::Stalled => StatusCode::SERVICE_UNAVAILABLE,
             Self::Arrow(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(json!({ "error": chain(&self) }))).into_response()
@@ -95,12 +100,30 @@ async fn export(State(asked): State<Asked>, Query(pairs): Query<Vec<(String, Str
     let turn = asked.turns.acquire_owned().await.map_err(|_| Refusal::Closing)?;
     let mut sending = Sending::new(reader, turn)?;
     let first = sending.next().await?;
-    let rest = futures::stream::try_unfold(sending, |mut sending| async move {
-        Ok::<_, Refusal>(sending.next().await?.map(|bytes| (bytes, sending)))
+    let (parts, taken) = mpsc::channel(1);
+    tokio::spawn(send(first, sending, parts));
+    let parts = futures::stream::try_unfold(taken, |mut taken| async move {
+        match taken.recv().await {
+            Some(Ok(Some(bytes))) => Ok(Some((bytes, taken))),
+            Some(Ok(None)) => Ok(None),
+            Some(Err(refusal)) => Err(refusal),
+            None => Err(Refusal::Stalled),
+        }
     });
-    let first = futures::stream::iter(first.map(Ok));
-    let body = Body::from_stream(futures::StreamExt::chain(first, rest));
-    Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], body).into_response())
+    Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], Body::from_stream(parts)).into_response())
+}
+
+/// Sends part after part as they are taken, `None` at the end. One that is not taken in time ends it all, so that those who
+/// stop reading do not keep others waiting.
+async fn send(first: Option<Bytes>, mut sending: Sending, parts: mpsc::Sender<Result<Option<Bytes>, Refusal>>) {
+    let mut part = Ok(first);
+    loop {
+        let goes_on = matches!(part, Ok(Some(_)));
+        if parts.send_timeout(part, PATIENCE).await.is_err() || !goes_on {
+            return;
+        }
+        part = sending.next().await;
+    }
 }
 
 /// What is exported.

@@ -172,6 +172,7 @@ async fn one(State(models): State<Models>, Path(workload): Path<String>) -> Answ
 }
 
 async fn manifest(State(models): State<Models>, Path((workload, version)): Path<(String, String)>) -> Answer<Manifest> {
+    models.known(&workload)?;
     let found = models.registry.manifest(&workload, version_of(&version)?).await;
     found.map(Json).map_err(|error| refused(&error))
 }
@@ -180,6 +181,7 @@ async fn weights(
     State(models): State<Models>,
     Path((workload, version)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Refused> {
+    models.known(&workload)?;
     let found = models.registry.weights(&workload, version_of(&version)?).await;
     let bytes = found.map_err(|error| refused(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes))
@@ -190,6 +192,7 @@ async fn register(
     Path(workload): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Manifest>), Refused> {
+    models.known(&workload)?;
     let Sent { manifest, weights } = read(&body)?;
     let no_base64 = |_| refusal(StatusCode::BAD_REQUEST, "weights must be standard base64");
     let weights = weights.map(|text| BASE64_STANDARD.decode(text).map_err(no_base64)).transpose()?;

@@ -160,7 +160,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Unpin(args) => moved(args, "unpin", Order::Unpin(args.version))?,
         Command::Retire(args) => moved(args, "retire", Order::Retire(args.version))?,
         Command::Rollback(One { workload, output, by, place }) => {
-            standings(&[place.order(workload, "rollback", Order::RollBack, by)?], *output)?;
+            standing(&place.order(workload, "rollback", Order::RollBack, by)?, *output)?;
         }
         Command::Verify(args) => return verify(args),
         Command::Audit(One { workload, output, place, .. }) => audit(&place.audit(workload)?, *output)?,
@@ -171,13 +171,13 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
 fn show(Show { workload, version, output, place }: &Show) -> anyhow::Result<()> {
     match version {
         Some(version) => line(&serde_json::to_string_pretty(&place.manifest(workload, *version)?)?),
-        None => standings(&[place.one(workload)?], *output),
+        None => standing(&place.one(workload)?, *output),
     }
 }
 
 fn moved(args: &Version, name: &str, order: Order) -> anyhow::Result<()> {
     let path = format!("{}/{name}", args.version);
-    standings(&[args.place.order(&args.workload, &path, order, &args.by)?], args.output)
+    standing(&args.place.order(&args.workload, &path, order, &args.by)?, args.output)
 }
 
 fn register(args: &Register) -> anyhow::Result<()> {
@@ -220,10 +220,17 @@ fn verify(All { output, place }: &All) -> anyhow::Result<ExitCode> {
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// One workload: in JSON the object itself.
+fn standing(found: &Value, output: Format) -> anyhow::Result<()> {
+    if output == Format::Json {
+        return line(&serde_json::to_string_pretty(found)?);
+    }
+    standings(std::slice::from_ref(found), output)
+}
+
 fn standings(found: &[Value], output: Format) -> anyhow::Result<()> {
     if output == Format::Json {
-        let one = if let [only] = found { only.clone() } else { json!(found) };
-        return line(&serde_json::to_string_pretty(&one)?);
+        return line(&serde_json::to_string_pretty(found)?);
     }
     let rows: Vec<Vec<String>> = found.iter().flat_map(places).collect();
     output.print(&["workload", "version", "kind", "state", "since", "pinball", "coverage p95", "outcomes"], &rows)

@@ -157,18 +157,15 @@ fn from_files(args: &Args) -> anyhow::Result<()> {
     let files = csv_files(&args.data)?;
     let course = args.course(Training::default().batches);
     let start = args.begin(|| Ok(None))?;
-    let (mut next, mut broken) = (0, None);
+    let mut next = 0;
     let mut supply = || {
         let file = files.get(next);
         next = if file.is_some() { next + 1 } else { 0 };
-        source(file?, args.share).map_err(|error| broken.get_or_insert(error).to_string()).ok()
+        file.map(|file| source(file, args.share)).transpose().map_err(|error| format!("{error:#}"))
     };
     let progress = super::backtest::progress(course.training.batches);
     let learnt = learn(&mut supply, &course, start, |news| args.hear(&progress, news));
     progress.finish_and_clear();
-    if let Some(error) = broken {
-        return Err(error);
-    }
     let weights = learnt?.weights;
     let names = files.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
     let mut names = names.collect::<Vec<_>>().join(", ");

@@ -104,7 +104,7 @@ impl Combination {
     /// Periods that fit twice into `values`, ascending.
     fn periods(&self, values: &[f64]) -> Vec<usize> {
         let mut periods = self.seasons.clone().unwrap_or_else(|| seasonality::find(values));
-        periods.retain(|p| *p >= 2 && 2 * p <= values.len());
+        periods.retain(|p| *p >= 2 && *p <= values.len() / 2);
         periods.sort_unstable();
         periods.dedup();
         periods

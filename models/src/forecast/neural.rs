@@ -15,7 +15,7 @@ use chance::Chance;
 use input::{RECENT, SEASONS, Season, course, show};
 use network::LEVELS;
 pub use network::{Network, NotANetwork};
-pub use train::{Checkpoint, Course, Learnt, News, TrainError, Training, learn, train};
+pub use train::{Checkpoint, Course, Learnt, News, Supply, TrainError, Training, learn, train};
 
 /// What the network needs of a series beside its newest values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -35,7 +35,7 @@ pub(crate) fn train<'py>(
     let learnt = py.detach(|| {
         let mut supply = sources.iter().cloned();
         let from = start.as_ref().map(Checkpoint::begin);
-        learn(&mut || supply.next(), &course, from, |news: &News<'_>| {
+        learn(&mut || Ok(supply.next()), &course, from, |news: &News<'_>| {
             if let (Some(progress), None) = (&progress, &raised) {
                 raised = Python::attach(|py| progress.call1(py, (news.batches, news.loss))).err();
             }

@@ -1,14 +1,19 @@
 //! A bucket of an S3-compatible store as the place of a registry.
 
 use std::path::{Path as File, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
 
 use super::config::S3Config;
 use super::storage::{Put, Storage, StorageError};
+
+/// Longest wait for a connection, and for an answer: forecasts wait while the registry is read.
+const CONNECT: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Objects of a bucket under a prefix.
 #[derive(Debug)]
@@ -41,7 +46,13 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub fn open(config: &S3Config) -> Result<Self, BucketError> {
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(&config.bucket).with_region(&config.region);
+        let client = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(ANSWER);
+        let retry = RetryConfig { max_retries: 1, retry_timeout: ANSWER, ..RetryConfig::default() };
+        let builder = AmazonS3Builder::from_env().with_client_options(client).with_retry(retry);
+        let mut builder = builder.with_bucket_name(&config.bucket);
+        if let Some(region) = &config.region {
+            builder = builder.with_region(region);
+        }
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
         }

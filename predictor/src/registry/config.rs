@@ -53,7 +53,7 @@ pub struct ModelsConfig {
 
 /// A bucket of an S3-compatible store. What is left out is taken from the usual `AWS_…` variables of the environment, or
 /// from the role of the machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct S3Config {
     /// Its name. Required.
@@ -62,25 +62,12 @@ pub struct S3Config {
     pub prefix: String,
     /// Where the store is, such as `https://minio.example:9000`. Default: that of AWS.
     pub endpoint: Option<String>,
-    /// Its region. Default `us-east-1`.
-    pub region: String,
+    /// Its region. Default: `AWS_REGION` of the environment, or `us-east-1`.
+    pub region: Option<String>,
     /// File that holds the access key's id. Default none.
     pub access_key_id_file: Option<PathBuf>,
     /// File that holds the secret access key. Default none.
     pub secret_access_key_file: Option<PathBuf>,
-}
-
-impl Default for S3Config {
-    fn default() -> Self {
-        Self {
-            bucket: String::new(),
-            prefix: String::new(),
-            endpoint: None,
-            region: "us-east-1".to_owned(),
-            access_key_id_file: None,
-            secret_access_key_file: None,
-        }
-    }
 }
 
 /// When the server trains a new challenger from a workload's history by itself, one after the other.
@@ -155,6 +142,7 @@ impl ModelsConfig {
     pub fn faults(&self, at: &str) -> Vec<ConfigError> {
         let sound = self.margin > 0.0 && self.margin < 1.0;
         let bucket = self.s3.as_ref().is_none_or(|s3| !s3.bucket.trim().is_empty());
+        let retrains = !self.retrain.every.is_zero() || self.retrain.when_worse_by.is_some();
         let unsigned = self.require_signature && self.trusted_keys.is_empty();
         let checks = [
             (sound, "margin", "above 0 and below 1"),
@@ -164,6 +152,11 @@ impl ModelsConfig {
             (bucket, "s3.bucket", "the name of a bucket"),
             (self.s3.is_none() || self.directory.is_none(), "s3", "left out where models.directory is given"),
             (!unsigned, "require_signature", "false where no trusted_keys are named"),
+            (
+                !(self.require_signature && retrains),
+                "retrain",
+                "left out where models.require_signature is set: the server has no key to sign with",
+            ),
         ];
         let fault = |(_, field, must): (bool, &str, &str)| ConfigError::OutOfRange {
             at: format!("{at}.{field}"),

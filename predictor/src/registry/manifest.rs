@@ -22,6 +22,8 @@ const LONGEST_NAME: usize = 120;
 const LONGEST_NOTE: usize = 4000;
 /// Most seasons a manifest may name.
 const MOST_SEASONS: usize = 8;
+/// Longest of them, in steps.
+const LONGEST_SEASON: usize = 1_000_000;
 
 /// A model of one workload, without its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -281,9 +283,9 @@ impl Manifest {
             ),
             (self.scores.is_none_or(sound), "scores", "finite and not negative"),
             (
-                seasons.len() <= MOST_SEASONS && seasons.iter().all(|p| *p >= 2),
+                seasons.len() <= MOST_SEASONS && seasons.iter().all(|p| (2..=LONGEST_SEASON).contains(p)),
                 "parameters.seasons",
-                "at most 8 periods of at least 2 steps",
+                "at most 8 periods of 2 to 1000000 steps",
             ),
             (
                 self.kind == Kind::Arima || self.parameters.orders.is_none(),

@@ -47,6 +47,8 @@ struct Block {
 /// Two models over the same hours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Versus {
+    /// Times each was asked.
+    pub asked: u64,
     /// Outcomes of each.
     pub origins: u64,
     /// Time over which they were compared.
@@ -154,6 +156,7 @@ impl Record {
         let (older, newer) = pairs.split_at(pairs.len() / 2);
         let span = u64::try_from(self.block_ms).unwrap_or(0).saturating_mul(pairs.len() as u64);
         (!pairs.is_empty()).then(|| Versus {
+            asked: mine.asked.min(theirs.asked),
             origins: mine.origins.min(theirs.origins),
             span: Duration::from_millis(span),
             ratio: ratio(&mine, &theirs),

@@ -30,14 +30,15 @@ const HELD_OUT: f64 = 0.2;
 /// Shortest time between two trainings for one workload.
 const LEAST: Duration = Duration::from_secs(3600);
 
-/// Why a workload is to be trained for at `now`; `None` when it is not. `tried` is when that was begun last.
+/// Why a workload is to be trained for at `now`; `None` when it is not. `tried` is when that was begun last. A challenger is
+/// given the `window` in which it can win before a worse score calls for the next.
 #[must_use]
 pub fn due(
     book: &Book,
     scores: Option<Scores>,
     live: Option<Live>,
     tried: Option<Timestamp>,
-    (config, min_origins): (&RetrainConfig, u64),
+    (config, min_origins, window): (&RetrainConfig, u64, Duration),
     now: Timestamp,
 ) -> Option<String> {
     let registered = book.entries().iter().rev().find(|entry| entry.action == Action::Register).map(|entry| entry.at);
@@ -45,7 +46,8 @@ pub fn due(
     let age = last.map(|at| now.since(at));
     let known = scores.zip(live).filter(|(_, live)| live.origins >= min_origins);
     let worse = known.map(|(scores, live)| live.pinball / scores.pinball.max(f64::MIN_POSITIVE) - 1.0);
-    if let (Some(worse), Some(bound), true) = (worse, config.when_worse_by, age.is_none_or(|age| age >= LEAST))
+    if let (Some(worse), Some(bound), true) =
+        (worse, config.when_worse_by, age.is_none_or(|age| age >= LEAST.max(window)))
         && worse > bound
     {
         return Some(format!("live, the champion loses {:.0} % more than when it was trained", 100.0 * worse));
@@ -164,7 +166,7 @@ mod tests {
         let scores = Scores { pinball: 1.0, mase: 1.0, coverage_p95: 0.95, origins: 50, horizon: 6 };
         let live = loss.map(|pinball| Live { origins: 50, pinball, coverage_p95: 0.9 });
         let tried = tried.map(Timestamp::from_secs);
-        due(book, Some(scores), live, tried, (config, 20), Timestamp::from_secs(now))
+        due(book, Some(scores), live, tried, (config, 20, Duration::from_secs(43_200)), Timestamp::from_secs(now))
     }
 
     #[test]
@@ -181,5 +183,7 @@ mod tests {
         assert_eq!(asked(&registered(0), None, None, &drift, DAY), None);
         assert!(asked(&registered(0), Some(1.3), None, &drift, DAY).unwrap().contains("30 % more"));
         assert_eq!(asked(&registered(0), Some(1.3), Some(DAY - 600), &drift, DAY), None, "not twice an hour");
+        let recent = asked(&registered(DAY / 2 + 60), Some(1.3), None, &drift, DAY);
+        assert_eq!(recent, None, "the newest challenger has not had its time yet");
     }
 }

@@ -42,7 +42,7 @@ fn roll_back(book: &Book, records: &BTreeMap<u64, Record>, config: &ModelsConfig
         return None;
     }
     let versus = records.get(&book.champion())?.versus(records.get(&predecessor)?, since)?;
-    if versus.span < config.roll_back_after {
+    if versus.span < config.roll_back_after || now.since(since) < config.roll_back_after {
         return None;
     }
     let why = worse(&versus, config)?;
@@ -52,8 +52,8 @@ fn roll_back(book: &Book, records: &BTreeMap<u64, Record>, config: &ModelsConfig
 
 /// In what way the first is worse, up to the name of the second.
 fn worse(versus: &Versus, config: &ModelsConfig) -> Option<String> {
-    let Versus { origins, ratio, silence, .. } = versus;
-    if silence[0] > SILENCE && silence[1] < SILENCE / 2.0 {
+    let Versus { asked, origins, ratio, silence, .. } = versus;
+    if *asked >= config.min_origins && silence[0] > SILENCE && silence[1] < SILENCE / 2.0 {
         return Some(format!("had nothing to say {:.0} % of the time, unlike", 100.0 * silence[0]));
     }
     let lost = *origins >= config.min_origins && *ratio > 1.0 + config.margin;
@@ -79,7 +79,7 @@ fn promote(book: &Book, records: &BTreeMap<u64, Record>, config: &ModelsConfig, 
 
 /// By the margin over the whole time, in both halves of it, and with a coverage no worse.
 fn wins(versus: &Versus, config: &ModelsConfig) -> bool {
-    let Versus { origins, span, ratio, halves, shortfalls, silence } = versus;
+    let Versus { origins, span, ratio, halves, shortfalls, silence, .. } = versus;
     let block = config.window / BLOCKS;
     *origins >= config.min_origins
         && *span + block >= config.window.mul_f64(COMPARED)

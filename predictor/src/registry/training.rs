@@ -110,7 +110,7 @@ impl Task<'_> {
         report: impl FnMut(&News<'_>),
     ) -> Result<Trained, TrainingError> {
         let mut source = Some(vec![self.known()]);
-        let learnt = learn(&mut || source.take(), course, from, report)?;
+        let learnt = learn(&mut || Ok(source.take()), course, from, report)?;
         let manifest = Manifest { seed: Some(course.training.seed), ..self.manifest(Kind::Lstm) };
         let network = Network::from_bytes(&learnt.weights)?;
         let model = Artefact { manifest, network: Some(std::sync::Arc::new(network)) };

@@ -60,6 +60,9 @@ pub enum TrainError {
     /// No series is long enough, or all repeat themselves exactly.
     #[error("none of the series has {FEWEST} points and changes from season to season")]
     NothingToLearn,
+    /// A source could not be read.
+    #[error("a source could not be read: {0}")]
+    Source(String),
     /// The tensor library refused.
     #[error("the tensor library could not {action}")]
     Tensor {
@@ -95,7 +98,7 @@ pub fn train(
 ) -> Result<Vec<u8>, TrainError> {
     let course = Course { training: *training, pool: usize::MAX, held_out: 0.0, ..Course::default() };
     let mut supply = sources.iter().cloned();
-    let mut next = || supply.next();
+    let mut next = || Ok(supply.next());
     let learnt = learn(&mut next, &course, start.map(Checkpoint::begin), |news| report(news.batches, news.loss))?;
     Ok(learnt.weights)
 }
@@ -198,7 +201,7 @@ impl News<'_> {
 /// # Errors
 /// As [`train`].
 pub fn learn(
-    supply: &mut dyn FnMut() -> Option<Vec<Window>>,
+    supply: &mut Supply<'_>,
     course: &Course,
     from: Option<Checkpoint>,
     mut report: impl FnMut(&News<'_>),
@@ -228,7 +231,7 @@ pub fn learn(
         optimiser.backward_step(&loss).map_err(failed("take a step"))?;
         losses += f64::from(loss.to_scalar::<f32>().map_err(failed("read the loss"))?);
         (done, summed) = (done + 1, summed + 1);
-        pool.turn(supply, course, done);
+        pool.turn(supply, course, done)?;
         let held_out =
             if done.is_multiple_of(look) || done == batches { weights.mean_loss(&looked_at) } else { Ok(None) };
         let held_out = held_out.map_err(failed("compute the loss"))?;
@@ -247,6 +250,9 @@ pub fn learn(
     Ok(Learnt { weights: kept.write()?, batches: done, held_out: best.0.is_finite().then_some(best.0) })
 }
 
+/// Gives the next source, `None` after the last, from where it begins anew; or says why it cannot.
+pub type Supply<'a> = dyn FnMut() -> Result<Option<Vec<Window>>, String> + 'a;
+
 /// The sources that are learnt from at present.
 struct Pool {
     /// The real ones, then the made ones.
@@ -258,9 +264,9 @@ struct Pool {
 }
 
 impl Pool {
-    fn fill(supply: &mut dyn FnMut() -> Option<Vec<Window>>, course: &Course) -> Result<Self, TrainError> {
+    fn fill(supply: &mut Supply<'_>, course: &Course) -> Result<Self, TrainError> {
         let (mut lessons, mut held, mut whole) = (Vec::new(), 0, true);
-        while let Some(source) = supply() {
+        while let Some(source) = supply().map_err(TrainError::Source)? {
             let source = learnt_from(&source, course.held_out);
             held += source.iter().map(Lesson::numbers).sum::<usize>();
             lessons.extend((!source.is_empty()).then_some(source));
@@ -281,16 +287,18 @@ impl Pool {
     }
 
     /// Now and then, where not all fit, the next source takes the place of the oldest.
-    fn turn(&mut self, supply: &mut dyn FnMut() -> Option<Vec<Window>>, course: &Course, done: usize) {
+    fn turn(&mut self, supply: &mut Supply<'_>, course: &Course, done: usize) -> Result<(), TrainError> {
         if self.whole || !done.is_multiple_of(TURN) {
-            return;
+            return Ok(());
         }
-        let Some(next) = supply().or_else(supply) else { return };
+        let mut ask = || supply().map_err(TrainError::Source);
+        let Some(next) = ask().transpose().or_else(|| ask().transpose()).transpose()? else { return Ok(()) };
         let next = learnt_from(&next, course.held_out);
         if !next.is_empty() {
             self.lessons[self.oldest] = next;
             self.oldest = (self.oldest + 1) % self.real;
         }
+        Ok(())
     }
 }
 
@@ -610,8 +618,9 @@ mod tests {
         let mut supply = std::iter::once(source(&mut Chance(5)));
         let course = Course { training: short(4), ..Course::default() };
         let mut kept = Vec::new();
-        let whole =
-            learn(&mut || supply.next(), &course, None, |news| kept.push((news.batches, news.checkpoint().unwrap())));
+        let whole = learn(&mut || Ok(supply.next()), &course, None, |news| {
+            kept.push((news.batches, news.checkpoint().unwrap()))
+        });
         let whole = whole.unwrap();
         assert!(whole.held_out.is_some_and(f64::is_finite) && whole.batches == 4);
         let (at, bytes) = &kept[1];
@@ -619,8 +628,8 @@ mod tests {
         assert_eq!((checkpoint.batches, *at), (2, 2));
         let mut supply = std::iter::once(source(&mut Chance(5)));
         let mut heard = Vec::new();
-        let on =
-            learn(&mut || supply.next(), &course, Some(checkpoint.clone()), |news| heard.push(news.batches)).unwrap();
+        let on = learn(&mut || Ok(supply.next()), &course, Some(checkpoint.clone()), |news| heard.push(news.batches))
+            .unwrap();
         assert_eq!(heard, [3, 4]);
         assert!(on.held_out <= Some(checkpoint.best_loss), "{on:?}");
         assert!(Checkpoint::from_bytes(&bytes[..bytes.len() - 9]).is_err());
@@ -630,7 +639,7 @@ mod tests {
     fn learning_that_does_not_get_better_stops_early() {
         let mut supply = std::iter::once(source(&mut Chance(5)));
         let course = Course { training: Training { batches: 400, ..short(0) }, patience: 0, ..Course::default() };
-        assert_eq!(learn(&mut || supply.next(), &course, None, |_| {}).unwrap().batches, 0);
+        assert_eq!(learn(&mut || Ok(supply.next()), &course, None, |_| {}).unwrap().batches, 0);
     }
 
     #[test]
@@ -640,7 +649,7 @@ mod tests {
         let mut supply = || {
             asked.push(next);
             next = (next + 1) % (windows.len() + 1);
-            windows.get(asked[asked.len() - 1]).cloned()
+            Ok(windows.get(asked[asked.len() - 1]).cloned())
         };
         let course = Course { training: short(12), pool: 1500, held_out: 0.0, ..Course::default() };
         learn(&mut supply, &course, None, |_| {}).unwrap();
