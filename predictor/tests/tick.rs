@@ -12,6 +12,11 @@ use bellwether_models::detect::synthetic::Noise;
 use bellwether_models::incident::Status;
 use bellwether_models::outlook::{Foresight, Outlook, Snapshot};
 use bellwether_models::series::{Labels, Timestamp};
+use bellwether_predictor::registry::Registry;
+use bellwether_predictor::registry::book::Order;
+use bellwether_predictor::registry::manifest::{Kind, Manifest};
+use bellwether_predictor::registry::seal::Trust;
+use bellwether_predictor::registry::storage::Memory;
 use bellwether_predictor::{CalledService, Config, ForecastConfig, Service, Workload};
 use support::MemoryStore;
 
@@ -99,6 +104,11 @@ fn shop_config() -> Config {
         services: vec![CalledService { name: "cart".to_owned(), depends_on: vec!["db".to_owned()] }],
         ..Config::default()
     }
+}
+
+/// A registry that is forgotten with the process.
+fn models() -> Arc<Registry> {
+    Arc::new(Registry::new(Arc::new(Memory::default()), Trust::default()))
 }
 
 fn web(snapshot: &Snapshot) -> &Outlook {
@@ -239,6 +249,37 @@ async fn after_a_restart_the_same_incident_goes_on_and_nothing_warms_up_again() 
     assert_eq!(after.incidents[0].onset, before.incidents[0].onset);
     assert_eq!(after.incidents.len(), 1);
     assert_eq!(web(&after).anomalies.len(), 1, "a detector without memory would know no anomaly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_models_serve_at_once_and_their_live_records_go_on() {
+    let (folder, registry) = (tempfile::tempdir().expect("a folder"), models());
+    let state = || Some(folder.path().to_owned());
+    let mut config = shop_config();
+    config.workloads[0].forecast.effort = bellwether_predictor::config::Effort::Light;
+    let mut shop = Shop::new();
+    shop.pass(300);
+    for _ in 0..2 {
+        let leaner = Manifest { author: "ann".to_owned(), ..Manifest::new(Kind::Automatic) };
+        registry.register("web", leaner, None, shop.now).await.expect("it is sound");
+    }
+    registry.carry_out("web", Order::Promote(1), "ann", "", shop.now).await.expect("it can serve");
+    let mut first = shop.service(config.clone(), state()).with_models(Arc::clone(&registry));
+    shop.run(&mut first, 60).await;
+    let outcomes = |version: u64| {
+        let standing = registry.standing("web");
+        let places = std::iter::once(standing.champion).chain(standing.challengers);
+        places.filter(|place| place.version == version).find_map(|place| place.live).map_or(0, |live| live.origins)
+    };
+    let before = [outcomes(1), outcomes(2)];
+    assert!(before.iter().all(|origins| *origins > 10), "{before:?}");
+    first.save().await;
+    drop(first);
+    let mut second = shop.service(config, state()).with_models(Arc::clone(&registry));
+    let after = shop.run(&mut second, 1).await;
+    assert_eq!(web(&after).model.version, 1);
+    assert!(matches!(web(&after).foresight, Foresight::Forecast { .. }), "{}", silence(web(&after)));
+    assert!([outcomes(1), outcomes(2)].iter().zip(before).all(|(now, then)| *now >= then), "then {before:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
