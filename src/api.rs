@@ -26,6 +26,7 @@ pub mod chart;
 mod export;
 mod extender;
 mod limits;
+mod load_report;
 pub mod models;
 mod overview;
 pub mod page;
@@ -95,6 +96,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(people::router(faces.clone()))
         .merge(scaling::router(faces.clone()))
         .merge(extender::router(faces.clone()))
+        .merge(load_report::router(faces.clone()))
         .merge(prometheus::router(faces.clone()))
         .merge(limits::router(pipeline.ingest.clone()))
         .merge(models::router(models.clone()))

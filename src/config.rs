@@ -269,6 +269,8 @@ impl Config {
             ("reroute.haproxy", self.reroute.haproxy != other.reroute.haproxy),
             ("reroute.envoy", self.reroute.envoy != other.reroute.envoy),
             ("grpc", self.grpc != other.grpc),
+            ("reroute.orca.most_streams", self.reroute.orca.most_streams != other.reroute.orca.most_streams),
+            ("reroute.backends.orca.listen", !self.reroute.same_load_report_addresses(&other.reroute)),
             ("models.directory, s3, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
             ("kubernetes", self.kubernetes != other.kubernetes),
             ("workloads.scale.actuator (the first one of Kubernetes)", self.needs_cluster() != other.needs_cluster()),

@@ -1,5 +1,5 @@
-//! Load leaves a backend before it is full: the real HAProxy and the real Envoy ask us for weights, and their traffic is
-//! counted.
+//! Load leaves a backend before it is full: the real HAProxy and the real Envoy ask us for weights, Envoy and a client of
+//! gRPC for reports of load, and their traffic is counted.
 
 mod support;
 
@@ -11,10 +11,14 @@ use axum::Router;
 use bellwether_models::outlook::Snapshot;
 use bellwether_models::series::{Labels, Timestamp};
 use bellwether_scheduler::actuate::{SeriesSink, SinkError};
-use bellwether_scheduler::config::{BackendConfig, EnvoyConfig, EnvoyEndpoint, HaproxyConfig};
+use bellwether_scheduler::config::{
+    BackendConfig, EnvoyConfig, EnvoyEndpoint, GrpcConfig, HaproxyConfig, OrcaBackend, OrcaConfig,
+};
 use bellwether_scheduler::{Config, RerouteConfig, Service};
-use serde_json::json;
-use support::{Peer, Program, require_peer};
+use serde_json::{Value, json};
+use support::{Peer, Program, python, require_peer};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 const REQUESTS: usize = 300;
 
@@ -74,10 +78,14 @@ backend pool
     ))
 }
 
-/// An Envoy whose only pool learns its endpoints from `discovery`.
-fn envoy(discovery: std::net::SocketAddr) -> Peer {
-    let at = |port: &str| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } }).to_string();
-    let port = discovery.port().to_string();
+/// An address of this machine as Envoy writes it.
+fn socket(port: u16) -> Value {
+    json!({ "address": { "socket_address": { "address": "127.0.0.1", "port_value": port } } })
+}
+
+/// An Envoy with these clusters, of which `pool` takes all requests.
+fn envoy(clusters: Value) -> Peer {
+    let front = socket(0)["address"].to_string().replace(":0", ":{port}");
     Peer::envoy(&format!(
         r#"node: {{ id: edge, cluster: edges }}
 static_resources:
@@ -91,38 +99,102 @@ static_resources:
           stat_prefix: front
           route_config: {{ virtual_hosts: [{{ name: all, domains: ["*"], routes: [{{ match: {{ prefix: "/" }}, route: {{ cluster: pool }} }}] }}] }}
           http_filters: [{{ name: envoy.filters.http.router, typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }} }}]
-  clusters:
-  - name: pool
-    type: EDS
-    lb_policy: ROUND_ROBIN
-    eds_cluster_config:
-      eds_config:
-        resource_api_version: V3
-        api_config_source: {{ api_type: REST, transport_api_version: V3, cluster_names: [bellwether], refresh_delay: 0.1s }}
-  - name: bellwether
-    type: STATIC
-    load_assignment: {{ cluster_name: bellwether, endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {us} }} }}] }}] }}
-"#,
-        front = at("{port}").replace("\"{port}\"", "{port}"),
-        us = at(&port).replace(&format!("\"{port}\""), &port),
+  clusters: {clusters}
+"#
+    ))
+}
+
+/// A pool that learns its endpoints from `discovery`.
+fn discovered(discovery: std::net::SocketAddr) -> Value {
+    let source = json!({
+        "api_type": "REST", "transport_api_version": "V3", "cluster_names": ["bellwether"], "refresh_delay": "0.1s"
+    });
+    let us = json!({ "cluster_name": "bellwether", "endpoints": [{ "lb_endpoints": [{ "endpoint": socket(discovery.port()) }] }] });
+    json!([
+        {
+            "name": "pool", "type": "EDS", "lb_policy": "ROUND_ROBIN",
+            "eds_cluster_config": { "eds_config": { "resource_api_version": "V3", "api_config_source": source } }
+        },
+        { "name": "bellwether", "type": "STATIC", "load_assignment": us }
+    ])
+}
+
+/// A pool of fixed endpoints whose load is reported on `reports`, where each is called by its host name.
+fn reported(backends: &[Backend; 2], reports: std::net::SocketAddr) -> Value {
+    let endpoint = |(name, backend): (&str, &Backend)| {
+        let at: std::net::SocketAddr = backend.address.parse().expect("an address");
+        let mut endpoint = socket(at.port());
+        endpoint["hostname"] = json!(name);
+        json!({ "endpoint": endpoint })
+    };
+    let names = ["s1.shop.internal", "s2"];
+    let endpoints: Vec<Value> = names.into_iter().zip(backends).map(endpoint).collect();
+    let policy =
+        "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin";
+    let policy = json!({
+        "@type": format!("type.googleapis.com/{policy}"),
+        "enable_oob_load_report": true, "oob_reporting_period": "0.2s",
+        "oob_reporting_config": { "port_value": reports.port() },
+        "blackout_period": "0s", "weight_update_period": "0.1s"
+    });
+    let name = "envoy.load_balancing_policies.client_side_weighted_round_robin";
+    json!([{
+        "name": "pool", "type": "STATIC",
+        "load_balancing_policy": { "policies": [{ "typed_extension_config": { "name": name, "typed_config": policy } }] },
+        "load_assignment": { "cluster_name": "pool", "endpoints": [{ "lb_endpoints": endpoints }] }
+    }])
+}
+
+/// What stands beside each of two servers: it hands questions for their load to us, and everything else to them.
+fn sidecars(servers: [u64; 2], reports: [std::net::SocketAddr; 2], second: u16) -> Peer {
+    let sidecar = |(name, bind, server, reports): (&str, &str, u64, std::net::SocketAddr)| {
+        format!(
+            "frontend {name}
+  bind 127.0.0.1:{bind} proto h2
+  use_backend load_of_{name} if {{ path_beg /xds.service.orca.v3.OpenRcaService/ }}
+  default_backend {name}
+backend load_of_{name}
+  server bellwether {reports} proto h2
+backend {name}
+  server own 127.0.0.1:{server} proto h2
+"
+        )
+    };
+    let both = sidecar(("s1", "{port}", servers[0], reports[0]))
+        + &sidecar(("s2", &second.to_string(), servers[1], reports[1]));
+    Peer::haproxy(&format!(
+        "global
+  maxconn 500
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  option httplog
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+{both}"
     ))
 }
 
 async fn service(backends: &[Backend; 2]) -> Service {
+    let here = || ([127, 0, 0, 1], 0).into();
     let backend = |name: &str, at: &Backend| BackendConfig {
         name: name.to_owned(),
         envoy: Some(EnvoyEndpoint { cluster: "pool".to_owned(), address: at.address.parse().expect("an address") }),
+        orca: Some(OrcaBackend { listen: Some(here()), authorities: vec![format!("{name}.shop.internal")] }),
         load: String::new(),
         capacity: 100.0.try_into().expect("positive"),
         lead: None,
     };
     let reroute = RerouteConfig {
-        haproxy: Some(HaproxyConfig { listen: ([127, 0, 0, 1], 0).into() }),
-        envoy: Some(EnvoyConfig { listen: ([127, 0, 0, 1], 0).into() }),
+        haproxy: Some(HaproxyConfig { listen: here() }),
+        envoy: Some(EnvoyConfig { listen: here() }),
+        orca: OrcaConfig { least_interval: Duration::from_millis(100), most_streams: 8 },
         backends: vec![backend("s1", &backends[0]), backend("s2", &backends[1])],
         ..RerouteConfig::default()
     };
-    let config = Config { reroute, ..Config::default() };
+    let config = Config { reroute, grpc: Some(GrpcConfig { listen: here(), tls: None }), ..Config::default() };
     Service::new(config, Arc::new(Nowhere), None).await.expect("the scheduler starts")
 }
 
@@ -150,15 +222,84 @@ fn facts(secs: i64, coming: f64) -> Snapshot {
     serde_json::from_value(snapshot).expect("a snapshot")
 }
 
-/// Sends requests one after the other; the share that the first backend served.
-async fn measured_share(front: &Peer, backends: &[Backend; 2]) -> f64 {
-    let client = reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().build().expect("a client");
-    let before = backends[0].served.load(Ordering::SeqCst);
-    for _ in 0..REQUESTS {
-        let answer = client.get(front.url("/")).send().await.expect("it answers");
-        assert!(answer.status().is_success(), "no request is lost: {}", answer.status());
+/// Whose requests are counted.
+enum Traffic<'a> {
+    /// Ours, through a proxy.
+    Proxy(&'a Peer, &'a [Backend; 2]),
+    /// Those of a client that balances by itself.
+    Balancer(Box<Talk>),
+}
+
+impl Traffic<'_> {
+    /// Sends requests one after the other; the share that the first backend served.
+    async fn share(&mut self) -> f64 {
+        match self {
+            Self::Proxy(front, backends) => {
+                let client = reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().build().expect("a client");
+                let before = backends[0].served.load(Ordering::SeqCst);
+                for _ in 0..REQUESTS {
+                    let answer = client.get(front.url("/")).send().await.expect("it answers");
+                    assert!(answer.status().is_success(), "no request is lost: {}", answer.status());
+                }
+                (backends[0].served.load(Ordering::SeqCst) - before) as f64 / REQUESTS as f64
+            }
+            Self::Balancer(client) => {
+                let served = client.ask(&json!(REQUESTS)).await;
+                served[0].as_f64().expect("a number") / REQUESTS as f64
+            }
+        }
     }
-    (backends[0].served.load(Ordering::SeqCst) - before) as f64 / REQUESTS as f64
+
+    /// Polls until the share lies in `range`, since the one in front asks when it pleases.
+    async fn settle(&mut self, range: std::ops::RangeInclusive<f64>) -> f64 {
+        let mut share = f64::NAN;
+        for _ in 0..20 {
+            share = self.share().await;
+            if range.contains(&share) {
+                break;
+            }
+        }
+        share
+    }
+}
+
+/// A Python client that is spoken with in lines of JSON.
+struct Talk {
+    _process: Child,
+    asks: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Talk {
+    fn start(python: &std::path::Path, arguments: &[&str]) -> Self {
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders/orca.py");
+        let mut process = tokio::process::Command::new(python)
+            .arg(script)
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Python starts");
+        let asks = process.stdin.take().expect("a pipe");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        Self { _process: process, asks, answers }
+    }
+
+    async fn say(&mut self, line: &Value) {
+        self.asks.write_all((line.to_string() + "\n").as_bytes()).await.expect("it listens");
+    }
+
+    async fn hear(&mut self) -> Value {
+        let line = tokio::time::timeout(Duration::from_secs(60), self.answers.next_line()).await;
+        let line = line.expect("an answer in time").expect("readable").expect("it still runs");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    async fn ask(&mut self, line: &Value) -> Value {
+        self.say(line).await;
+        self.hear().await
+    }
 }
 
 /// Ticks, and waits until every server has had time to be asked for.
@@ -167,36 +308,24 @@ async fn decide(service: &mut Service, secs: i64, coming: f64) {
     tokio::time::sleep(Duration::from_millis(600)).await;
 }
 
-/// Polls until the share lies in `range`, since the one in front asks when it pleases.
-async fn settle(front: &Peer, backends: &[Backend; 2], range: std::ops::RangeInclusive<f64>) -> f64 {
-    let mut share = f64::NAN;
-    for _ in 0..20 {
-        share = measured_share(front, backends).await;
-        if range.contains(&share) {
-            break;
-        }
-    }
-    share
-}
-
 /// Before, during and after a saturation that is foreseen of the first backend.
-async fn follow(service: &mut Service, front: &Peer, backends: &[Backend; 2]) {
+async fn follow(service: &mut Service, mut traffic: Traffic<'_>) {
     decide(service, 0, 50.0).await;
-    let before = settle(front, backends, 0.45..=0.55).await;
+    let before = traffic.settle(0.45..=0.55).await;
     assert!((0.45..=0.55).contains(&before), "half of the traffic each, measured {before}");
 
     decide(service, 15, 160.0).await; // weight 50 of 100: a third of the traffic
-    let during = settle(front, backends, 0.28..=0.38).await;
+    let during = traffic.settle(0.28..=0.38).await;
     assert!((0.28..=0.38).contains(&during), "a third is left, measured {during}");
 
     decide(service, 30, 50.0).await; // weight 60 of 100
-    let soon = settle(front, backends, 0.34..=0.41).await;
+    let soon = traffic.settle(0.34..=0.41).await;
     assert!((0.34..=0.41).contains(&soon), "it comes back step by step, measured {soon}");
 
     for secs in (45..=120).step_by(15) {
         service.tick(at(secs), &facts(secs, 50.0)).await;
     }
-    let after = settle(front, backends, 0.45..=0.55).await;
+    let after = traffic.settle(0.45..=0.55).await;
     assert!((0.45..=0.55).contains(&after), "half of the traffic again, measured {after}");
     println!(
         "share of the first backend: {before:.2} before, {during:.2} during, {soon:.2} soon after, {after:.2} after"
@@ -209,7 +338,7 @@ async fn traffic_leaves_a_backend_before_it_is_full_and_comes_back_slowly() {
     let backends = [Backend::start().await, Backend::start().await];
     let mut service = service(&backends).await;
     let haproxy = haproxy(&backends, service.haproxy_address().expect("agent checks are answered"));
-    follow(&mut service, &haproxy, &backends).await;
+    follow(&mut service, Traffic::Proxy(&haproxy, &backends)).await;
 }
 
 #[tokio::test]
@@ -217,6 +346,61 @@ async fn envoy_learns_its_endpoints_and_their_weights_from_us() {
     require_peer!(Program::Envoy);
     let backends = [Backend::start().await, Backend::start().await];
     let mut service = service(&backends).await;
-    let envoy = envoy(service.envoy_address().expect("discovery is answered"));
-    follow(&mut service, &envoy, &backends).await;
+    let envoy = envoy(discovered(service.envoy_address().expect("discovery is answered")));
+    follow(&mut service, Traffic::Proxy(&envoy, &backends)).await;
+}
+
+#[tokio::test]
+async fn envoy_weighs_endpoints_by_the_load_that_we_report_of_each() {
+    require_peer!(Program::Envoy);
+    let backends = [Backend::start().await, Backend::start().await];
+    let mut service = service(&backends).await;
+    let envoy = envoy(reported(&backends, service.grpc_address().expect("gRPC is answered")));
+    follow(&mut service, Traffic::Proxy(&envoy, &backends)).await;
+}
+
+#[tokio::test]
+async fn a_client_of_grpc_that_balances_by_itself_needs_no_control_plane() {
+    require_peer!(Program::Haproxy);
+    let Some(python) = python::python_with_clients() else { return };
+    let mut service = service(&[Backend::start().await, Backend::start().await]).await;
+    let reports = ["s1", "s2"].map(|name| service.load_reports_address(name).expect("its load is reported"));
+    let mut client = Talk::start(&python, &["balance"]);
+    let servers = client.hear().await;
+    let second = support::peer::free_port();
+    let fronts = sidecars([0, 1].map(|i| servers[i].as_u64().expect("a port")), reports, second);
+    client.say(&json!([fronts.address(), format!("127.0.0.1:{second}")])).await;
+    follow(&mut service, Traffic::Balancer(Box::new(client))).await;
+}
+
+#[tokio::test]
+async fn reports_tell_what_is_known_at_the_interval_asked_for_and_nothing_else() {
+    let Some(python) = python::python_with_clients() else { return };
+    let mut service = service(&[Backend::start().await, Backend::start().await]).await;
+    let address = service.grpc_address().expect("gRPC is answered").to_string();
+    let mut client = Talk::start(&python, &["reports", &address]);
+    let asks = |authority: &str, count: u32| json!({ "authority": authority, "interval": 0.3, "count": count });
+
+    let mut early = asks("s1", 1);
+    early["timeout"] = json!(1);
+    let early = client.ask(&early).await;
+    assert_eq!(early["code"], "DEADLINE_EXCEEDED", "before the first round nothing is told: {early}");
+
+    service.tick(at(0), &facts(0, 160.0)).await;
+    let told = client.ask(&asks("s1.shop.internal:9497", 3)).await;
+    let report = json!({ "rpsFractional": 80.0, "applicationUtilization": 1.6 });
+    assert_eq!(told["reports"], json!([report, report, report]), "the load to come, and what is left to it: {told}");
+    assert!(told["seconds"].as_f64().expect("a time") >= 0.6, "two intervals lie between three reports: {told}");
+    let other = client.ask(&asks("s2", 1)).await;
+    assert_eq!(other["reports"], json!([{ "rpsFractional": 50.0, "applicationUtilization": 0.5 }]), "{other}");
+    let hasty = client.ask(&json!({ "authority": "s2", "interval": 0.0, "count": 3 })).await;
+    assert!(hasty["seconds"].as_f64().expect("a time") >= 0.2, "no more often than is allowed: {hasty}");
+
+    let stranger = client.ask(&asks("stranger", 1)).await;
+    assert_eq!(stranger["code"], "NOT_FOUND", "{stranger}");
+    for _ in 0..5 {
+        assert!(client.ask(&asks("s1", 1)).await["reports"].is_array());
+    }
+    let crowd = client.ask(&asks("s1", 1)).await;
+    assert_eq!(crowd["code"], "RESOURCE_EXHAUSTED", "eight streams are open: {crowd}");
 }

@@ -445,6 +445,8 @@ pub struct RerouteConfig {
     pub haproxy: Option<HaproxyConfig>,
     /// Answers Envoy's endpoint discovery over REST. Default: nobody is answered.
     pub envoy: Option<EnvoyConfig>,
+    /// How clients that balance by themselves are told how full the backends are.
+    pub orca: OrcaConfig,
     /// Backends that share the load.
     pub backends: Vec<BackendConfig>,
     /// How far ahead saturation is looked for: the time a change of weight takes to show. Default 2m.
@@ -481,6 +483,7 @@ impl Default for RerouteConfig {
         Self {
             haproxy: None,
             envoy: None,
+            orca: OrcaConfig::default(),
             backends: Vec::new(),
             lead: Duration::from_secs(120),
             cut_above: Fraction(0.8),
@@ -493,6 +496,18 @@ impl Default for RerouteConfig {
             panic_above: Fraction(0.5),
             max_fact_age: Duration::from_secs(300),
         }
+    }
+}
+
+impl RerouteConfig {
+    /// Whether each backend's load is reported at the same address of its own as in `other`.
+    #[must_use]
+    pub fn same_load_report_addresses(&self, other: &Self) -> bool {
+        let of = |config: &Self| -> Vec<(String, SocketAddr)> {
+            let own = |b: &BackendConfig| Some((b.name.clone(), b.orca.as_ref()?.listen?));
+            config.backends.iter().filter_map(own).collect()
+        };
+        of(self) == of(other)
     }
 }
 
@@ -515,6 +530,37 @@ pub struct EnvoyConfig {
     pub listen: SocketAddr,
 }
 
+/// How load reports (ORCA) are streamed over gRPC: at `grpc.listen`, and where a backend has an address of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrcaConfig {
+    /// Shortest time between two reports of a stream, whatever its client asks for. Default 1s; at least 10ms.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub least_interval: Duration,
+    /// Most streams at once; further ones are refused. Default 1024; 0 refuses all.
+    pub most_streams: usize,
+}
+
+impl Default for OrcaConfig {
+    fn default() -> Self {
+        Self { least_interval: Duration::from_secs(1), most_streams: 1024 }
+    }
+}
+
+/// How clients that ask for load reports tell one backend from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrcaBackend {
+    /// Address on which this backend alone is reported, whatever a client calls it; port 0 takes any free one. TLS is as in
+    /// `grpc.tls`. Left out: none.
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+    /// What clients may call it at `grpc.listen` beside its name: the `:authority` of their request, with its port or
+    /// without. Default none.
+    pub authorities: Vec<String>,
+}
+
 /// An endpoint as Envoy knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -535,6 +581,9 @@ pub struct BackendConfig {
     /// The endpoint it is for Envoy. Left out: Envoy is told nothing of it.
     #[serde(default)]
     pub envoy: Option<EnvoyEndpoint>,
+    /// How clients find its load reports. Left out: by its name, at `grpc.listen`.
+    #[serde(default)]
+    pub orca: Option<OrcaBackend>,
     /// PromQL expression of the load it carries; its forecast is the backend's outlook.
     pub load: String,
     /// Load at which it is full, in the units of `load`.

@@ -5,12 +5,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::extract::Request;
+use futures::Stream;
+use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tonic::server::Grpc;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Response, Status};
+use tonic_prost::ProstCodec;
 use tracing::warn;
 
 /// Connections that say nothing for so long are asked whether they are still there.
@@ -47,7 +53,7 @@ pub struct GrpcTls {
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
     /// The address cannot be had.
-    #[error("could not listen for gRPC on {address}; choose another grpc.listen")]
+    #[error("could not listen for gRPC on {address}; choose another address")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -108,6 +114,34 @@ impl Drop for GrpcServer {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The answer to a call.
+pub(crate) type Answer = axum::http::Response<tonic::body::Body>;
+
+/// Answers a call of one message with one message.
+pub(crate) async fn unary<Q, A>(request: Request, answer: impl Fn(Q) -> Result<A, Status> + Clone) -> Answer
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+{
+    let service = tower::service_fn(move |request: tonic::Request<Q>| {
+        std::future::ready(answer(request.into_inner()).map(Response::new))
+    });
+    Grpc::new(ProstCodec::<A, Q>::default()).unary(service, request).await
+}
+
+/// Answers a call of one message with many.
+pub(crate) async fn streaming<Q, A, S>(request: Request, answer: impl Fn(Q) -> Result<S, Status> + Clone) -> Answer
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+    S: Stream<Item = Result<A, Status>> + Send + 'static,
+{
+    let service = tower::service_fn(move |request: tonic::Request<Q>| {
+        std::future::ready(answer(request.into_inner()).map(Response::new))
+    });
+    Grpc::new(ProstCodec::<A, Q>::default()).server_streaming(service, request).await
 }
 
 fn read_tls(tls: &GrpcTls) -> Result<ServerTlsConfig, GrpcError> {

@@ -6,6 +6,7 @@
 
 pub mod envoy;
 pub mod haproxy;
+pub mod orca;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod courier;
 mod outbox;
 mod state;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +22,9 @@ use tracing::{info, warn};
 
 use crate::actuate::offer::Offers;
 use crate::actuate::{self, SeriesSink, keda};
-use crate::config::{Config, NotUsable, Workload};
+use crate::config::{BackendConfig, Config, NotUsable, Workload};
 use crate::decide::{Fleet, decide};
-use crate::grpc::{GrpcError, GrpcServer};
+use crate::grpc::{GrpcConfig, GrpcError, GrpcServer};
 use crate::guard::{Control, Stop, guard};
 use crate::history::{History, NotNoted, Plan as MaintenancePlan, Statement};
 use crate::learn::Lesson;
@@ -33,6 +34,7 @@ use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::{Decision, Plan};
 use crate::record::{DecisionLog, DecisionRecord, LogError};
 use crate::route::envoy::{self, Clusters, Discovery};
+use crate::route::orca::{LoadReport, LoadReports, NoReport, Reports};
 use crate::route::{self, Routing, Weight, haproxy};
 use cluster::Cluster;
 use courier::Courier;
@@ -82,8 +84,16 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The gRPC server.
-    #[error(transparent)]
+    #[error("gRPC cannot be answered at grpc.listen")]
     Grpc(#[from] GrpcError),
+    /// A backend's own address for load reports.
+    #[error("the load of backend {backend:?} cannot be reported at its orca.listen")]
+    LoadReports {
+        /// Which backend.
+        backend: String,
+        /// Why.
+        source: GrpcError,
+    },
     /// The HTTP client.
     #[error("could not set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -114,6 +124,7 @@ pub struct Service {
     responder: Option<haproxy::Responder>,
     discovery: Option<Discovery>,
     grpc: Option<GrpcServer>,
+    load_reports: BTreeMap<String, GrpcServer>,
 }
 
 struct Shared {
@@ -126,6 +137,7 @@ struct Shared {
     weights: watch::Sender<haproxy::Weights>,
     clusters: watch::Sender<Clusters>,
     offers: watch::Sender<Offers>,
+    reports: watch::Sender<Reports>,
 }
 
 /// Questions and orders for a running scheduler; cheap to clone.
@@ -154,7 +166,10 @@ impl Service {
         let clusters = watch::Sender::new(envoy::clusters(&config.reroute.backends, &Routing::default()));
         let discovery = discover(&config, &clusters).await?;
         let offers = watch::Sender::<Offers>::default();
-        let routes = keda::router(offers.subscribe());
+        let reports = watch::Sender::new(Reports::of(&[], &config.reroute));
+        let streams = LoadReports::new(reports.subscribe(), config.reroute.orca.most_streams);
+        let load_reports = report_load(&config, &streams)?;
+        let routes = keda::router(offers.subscribe()).merge(streams.router(None));
         let grpc = config.grpc.as_ref().map(|grpc| GrpcServer::start(grpc, routes)).transpose()?;
         let mut fleet = Fleet::resume(log.last_decisions());
         fleet.recall(state.read(state::LESSONS)?);
@@ -175,12 +190,14 @@ impl Service {
                 weights,
                 clusters,
                 offers,
+                reports,
             }),
             config,
             sink,
             responder,
             discovery,
             grpc,
+            load_reports,
         })
     }
 
@@ -208,6 +225,12 @@ impl Service {
         self.grpc.as_ref().map(GrpcServer::address)
     }
 
+    /// Where the load of `backend` alone is reported.
+    #[must_use]
+    pub fn load_reports_address(&self, backend: &str) -> Option<SocketAddr> {
+        self.load_reports.get(backend).map(GrpcServer::address)
+    }
+
     /// Scales in the cluster behind `client` from now on; with a lease, only while it is ours.
     ///
     /// # Errors
@@ -226,8 +249,8 @@ impl Service {
         self.cluster.may_act()
     }
 
-    /// Takes on another configuration; courses and alerts under way go on. A changed `reroute.haproxy`, `reroute.envoy` or
-    /// `grpc` needs a restart.
+    /// Takes on another configuration; courses and alerts under way go on. A changed `grpc` or another address or
+    /// bound of `reroute` needs a restart.
     ///
     /// # Errors
     /// [`StartError::Unusable`] or [`StartError::Alerts`], and everything stays as it was.
@@ -348,6 +371,7 @@ impl Service {
         self.routing = routing;
         self.shared.weights.send_replace(haproxy::by_name(&weights));
         self.shared.clusters.send_replace(envoy::clusters(&self.config.reroute.backends, &self.routing));
+        self.shared.reports.send_replace(Reports::of(&weights, &self.config.reroute));
         for weight in &weights {
             metrics::gauge!("bellwether_scheduler_backend_weight_ratio", "backend" => weight.backend.clone())
                 .set(weight.weight);
@@ -400,6 +424,14 @@ impl Handle {
     #[must_use]
     pub fn lesson(&self, workload: &str) -> Option<Lesson> {
         self.0.fleet().lesson(workload).cloned()
+    }
+
+    /// How full `backend` is and will be.
+    ///
+    /// # Errors
+    /// [`NoReport`].
+    pub fn load_report(&self, backend: &str) -> Result<LoadReport, NoReport> {
+        self.0.reports.borrow().report(backend, std::time::Instant::now())
     }
 
     /// What people have stopped.
@@ -545,6 +577,20 @@ async fn discover(config: &Config, clusters: &watch::Sender<Clusters>) -> Result
     let address = envoy.listen;
     let discovery = Discovery::start(address, clusters.subscribe()).await;
     discovery.map(Some).map_err(|source| StartError::ListenForEnvoy { address, source })
+}
+
+/// The listeners of the backends that have one of their own.
+fn report_load(config: &Config, streams: &LoadReports) -> Result<BTreeMap<String, GrpcServer>, StartError> {
+    let own = |backend: &BackendConfig| Some((backend.name.clone(), backend.orca.as_ref()?.listen?));
+    let tls = config.grpc.as_ref().and_then(|grpc| grpc.tls.clone());
+    let start = |(backend, listen): (String, SocketAddr)| {
+        let routes = streams.router(Some(backend.clone()));
+        match GrpcServer::start(&GrpcConfig { listen, tls: tls.clone() }, routes) {
+            Ok(server) => Ok((backend, server)),
+            Err(source) => Err(StartError::LoadReports { backend, source }),
+        }
+    };
+    config.reroute.backends.iter().filter_map(own).map(start).collect()
 }
 
 async fn write_series(sink: &dyn SeriesSink, now: Timestamp, plan: &Plan) {

@@ -12,11 +12,10 @@ use axum::routing::post;
 use futures::Stream;
 use prost::Message;
 use tokio::sync::watch;
-use tonic::server::Grpc;
-use tonic::{Response, Status};
-use tonic_prost::ProstCodec;
+use tonic::Status;
 
 use super::offer::{NoOffer, Offers};
+use crate::grpc::{streaming, unary};
 
 /// The key of a trigger's metadata that names the workload; without it the ScaledObject's own name does.
 pub const WORKLOAD: &str = "workload";
@@ -197,29 +196,4 @@ fn status(why: NoOffer) -> Status {
         NoOffer::NotActing { .. } => Status::failed_precondition(text),
         NoOffer::Undecided { .. } | NoOffer::Stale { .. } => Status::unavailable(text),
     }
-}
-
-type Answer = axum::http::Response<tonic::body::Body>;
-
-async fn unary<Q, A>(request: Request, answer: impl Fn(Q) -> Result<A, Status> + Clone) -> Answer
-where
-    Q: Message + Default + 'static,
-    A: Message + Default + 'static,
-{
-    let service = tower::service_fn(move |request: tonic::Request<Q>| {
-        std::future::ready(answer(request.into_inner()).map(Response::new))
-    });
-    Grpc::new(ProstCodec::<A, Q>::default()).unary(service, request).await
-}
-
-async fn streaming<Q, A, S>(request: Request, answer: impl Fn(Q) -> Result<S, Status> + Clone) -> Answer
-where
-    Q: Message + Default + 'static,
-    A: Message + Default + 'static,
-    S: Stream<Item = Result<A, Status>> + Send + 'static,
-{
-    let service = tower::service_fn(move |request: tonic::Request<Q>| {
-        std::future::ready(answer(request.into_inner()).map(Response::new))
-    });
-    Grpc::new(ProstCodec::<A, Q>::default()).server_streaming(service, request).await
 }

@@ -15,6 +15,7 @@ fn config(backends: usize) -> RerouteConfig {
         load: String::new(),
         capacity: 100.0.try_into().expect("positive"),
         envoy: None,
+        orca: None,
         lead: None,
     };
     RerouteConfig { backends: (0..backends).map(backend).collect(), ..RerouteConfig::default() }
