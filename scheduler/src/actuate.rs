@@ -159,6 +159,14 @@ pub enum ActError {
         /// Which object.
         object: String,
     },
+    /// Another of us has been chosen to act since the decision was made.
+    #[error("{object} is not scaled for {workload}: the lease was lost before the decision was carried out")]
+    NotChosen {
+        /// Whose decision.
+        workload: String,
+        /// Which object.
+        object: String,
+    },
     /// The cluster's API did not answer as it should.
     #[error("the cluster did not answer about {object}, which is to be scaled for {workload}")]
     Cluster {
@@ -202,7 +210,11 @@ impl ActError {
             | Self::NotPermitted { .. }
             | Self::Cluster { .. }
             | Self::TooSlow { .. } => true,
-            Self::Forbidden { .. } | Self::NoCluster { .. } | Self::LeftAlone { .. } | Self::Contested { .. } => false,
+            Self::Forbidden { .. }
+            | Self::NoCluster { .. }
+            | Self::LeftAlone { .. }
+            | Self::Contested { .. }
+            | Self::NotChosen { .. } => false,
             Self::Refused { status, .. } => !(400..500).contains(status) || matches!(status, 408 | 425 | 429),
         }
     }

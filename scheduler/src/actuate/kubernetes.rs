@@ -5,6 +5,8 @@
 
 mod election;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bellwether_models::series::Timestamp;
 use k8s_openapi::api::autoscaling::v1::{HorizontalPodAutoscaler, Scale};
@@ -33,6 +35,7 @@ pub struct Kubernetes {
     client: Client,
     config: KubernetesConfig,
     api: Api<DynamicObject>,
+    election: Option<Arc<Election>>,
 }
 
 impl Kubernetes {
@@ -40,7 +43,14 @@ impl Kubernetes {
     #[must_use]
     pub fn new(client: Client, config: KubernetesConfig) -> Self {
         let api = Api::namespaced_with(client.clone(), &config.namespace, &resource(&config));
-        Self { client, config, api }
+        Self { client, config, api, election: None }
+    }
+
+    /// The same, which writes only while `election` is won: asked again after what a write rests on was read, for the process
+    /// may have slept since it was asked before.
+    #[must_use]
+    pub fn chosen_by(self, election: Option<Arc<Election>>) -> Self {
+        Self { election, ..self }
     }
 
     /// Why this object is not ours to scale, if it is not.
@@ -84,6 +94,12 @@ impl Kubernetes {
         let before = self.api.get_scale(&self.config.name).await.map_err(failed)?;
         let mut read = before.clone();
         for _ in 1..TRIES {
+            if self.election.as_ref().is_some_and(|election| election.fence().is_none()) {
+                return Err(ActError::NotChosen {
+                    workload: decision.workload.clone(),
+                    object: self.config.to_string(),
+                });
+            }
             match self.write(&read, to, effect).await {
                 Err(Error::Api(status)) if status.is_conflict() => {}
                 outcome => return outcome.map_err(failed).map(|written| self.applied(decision, written, effect)),

@@ -11,13 +11,13 @@ pub(super) struct Cluster {
     #[cfg(feature = "kubernetes")]
     client: Option<kube::Client>,
     #[cfg(feature = "kubernetes")]
-    election: Option<crate::actuate::kubernetes::Election>,
+    election: Option<Arc<crate::actuate::kubernetes::Election>>,
 }
 
 #[cfg(feature = "kubernetes")]
 impl Cluster {
     pub(super) fn join(client: kube::Client, lease: Option<&crate::config::LeaseConfig>) -> Self {
-        let stand = |lease| crate::actuate::kubernetes::Election::stand(client.clone(), lease, identity());
+        let stand = |lease| Arc::new(crate::actuate::kubernetes::Election::stand(client.clone(), lease, identity()));
         Self { election: lease.map(stand), client: Some(client) }
     }
 
@@ -28,7 +28,10 @@ impl Cluster {
 
     pub(super) fn actuator(&self, config: &KubernetesConfig) -> Arc<dyn Actuator> {
         match &self.client {
-            Some(client) => Arc::new(crate::actuate::kubernetes::Kubernetes::new(client.clone(), config.clone())),
+            Some(client) => {
+                let actuator = crate::actuate::kubernetes::Kubernetes::new(client.clone(), config.clone());
+                Arc::new(actuator.chosen_by(self.election.clone()))
+            }
             None => Arc::new(absent::Absent),
         }
     }
