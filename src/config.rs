@@ -22,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterConfig;
+use crate::front_proxy::ExternalMetricsConfig;
 use crate::server::Patience;
 
 pub mod load;
@@ -69,6 +70,8 @@ pub struct Config {
     pub reroute: RerouteConfig,
     /// Where KEDA and others are answered over gRPC. Default: nowhere.
     pub grpc: Option<GrpcConfig>,
+    /// Where Kubernetes' autoscalers are answered through the external metrics API. Default: nowhere.
+    pub external_metrics: Option<ExternalMetricsConfig>,
     /// The Kubernetes API through which workloads with an actuator `kubernetes` are scaled.
     pub kubernetes: ClusterConfig,
     /// What holds for the scaling of all workloads.
@@ -249,6 +252,15 @@ impl Config {
         for (index, limit) in self.limits.iter().enumerate() {
             faults.extend(limit.check().err().map(|fault| format!("limits[{index}].{fault}")));
         }
+        let asked = |w: &&WorkloadConfig| {
+            w.scale.as_ref().is_some_and(|s| matches!(s.actuator, Some(ActuatorConfig::ExternalMetrics(_))))
+        };
+        if let Some(workload) = self.workloads.iter().find(asked).filter(|_| self.external_metrics.is_none()) {
+            faults.push(format!(
+                "workload {:?}: scale.actuator external_metrics is answered nowhere; set external_metrics",
+                workload.name
+            ));
+        }
         for workload in &self.workloads {
             if let Some(Err(fault)) = workload.scale.as_ref().map(ScaleConfig::check) {
                 faults.push(format!("workload {:?}: scale: {fault}", workload.name));
@@ -271,6 +283,7 @@ impl Config {
             ("grpc", self.grpc != other.grpc),
             ("reroute.orca.most_streams", self.reroute.orca.most_streams != other.reroute.orca.most_streams),
             ("reroute.backends.orca.listen", !self.reroute.same_load_report_addresses(&other.reroute)),
+            ("external_metrics", self.external_metrics != other.external_metrics),
             ("models.directory, s3, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
             ("kubernetes", self.kubernetes != other.kubernetes),
             ("workloads.scale.actuator (the first one of Kubernetes)", self.needs_cluster() != other.needs_cluster()),

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod front_proxy;
 pub mod pipeline;
 pub mod run;
 pub mod server;

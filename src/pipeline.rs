@@ -17,6 +17,7 @@ use bellwether_predictor::read::chain;
 use bellwether_predictor::registry::Registry;
 use bellwether_predictor::registry::seal::Trust;
 use bellwether_predictor::registry::storage::{Folder, Memory, Storage};
+use bellwether_scheduler::actuate::offer::Offers;
 use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::service::View;
 use tokio::sync::watch;
@@ -131,6 +132,12 @@ impl Pipeline {
     #[must_use]
     pub fn scheduler(&self) -> bellwether_scheduler::Handle {
         self.scheduler.handle()
+    }
+
+    /// What those are answered who ask for replicas rather than being told.
+    #[must_use]
+    pub fn offers(&self) -> watch::Receiver<Offers> {
+        self.scheduler.offers()
     }
 
     /// Follows another configuration; what stays the same keeps what it has learnt.

@@ -9,6 +9,7 @@ use anyhow::Context;
 use bellwether_collector::ingest::wall_clock;
 use bellwether_collector::source::host;
 use bellwether_collector::source::scrape::ScrapeManager;
+use bellwether_scheduler::actuate::external_metrics;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -17,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, Faces, Loaded, Reload};
 use crate::config::Config;
+use crate::front_proxy::{ExternalMetricsConfig, FrontProxyDoor, READ_EVERY};
 use crate::pipeline::Pipeline;
 use crate::server::Server;
 use crate::telemetry;
@@ -72,6 +74,7 @@ struct System {
     ready: watch::Sender<bool>,
     reloads: mpsc::Receiver<Reload>,
     server: Server,
+    metrics_api: Option<FrontProxyDoor>,
 }
 
 impl System {
@@ -101,9 +104,13 @@ impl System {
             clock: wall_clock(),
             banner: None,
         };
+        let metrics_api = match &config.external_metrics {
+            Some(door) => Some(open_metrics_api(door, &pipeline).await?),
+            None => None,
+        };
         let server = Server::start(listener, api::router(&pipeline, faces, &config)?, config.server.patience())?;
         info!(address = %server.address, config = %path.display(), "listening");
-        Ok(Self { path, pipeline, scraper, host, config: in_force, loaded, ready, reloads, server })
+        Ok(Self { path, pipeline, scraper, host, config: in_force, loaded, ready, reloads, server, metrics_api })
     }
 
     fn cadence(&self) -> Duration {
@@ -153,8 +160,18 @@ impl System {
     async fn shutdown(mut self) {
         self.ready.send_replace(false);
         self.server.shutdown().await;
+        if let Some(door) = self.metrics_api {
+            door.shutdown().await;
+        }
         self.host.abort();
         self.pipeline.save().await;
         self.scraper.shutdown().await;
     }
+}
+
+async fn open_metrics_api(config: &ExternalMetricsConfig, pipeline: &Pipeline) -> anyhow::Result<FrontProxyDoor> {
+    let routes = external_metrics::router(pipeline.offers());
+    let door = FrontProxyDoor::open(config, routes, READ_EVERY).await?;
+    info!(address = %door.address, "external metrics are answered");
+    Ok(door)
 }

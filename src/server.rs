@@ -71,10 +71,16 @@ impl Server {
 /// Time to wait when no connection can be accepted, as when files run out.
 const NO_CONNECTION: Duration = Duration::from_millis(100);
 
-async fn serve(listener: TcpListener, router: Router, patience: Patience, stop: CancellationToken) {
+/// What speaks HTTP with clients of so much patience.
+pub(crate) fn http(patience: Patience) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(patience.head);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(patience.head).keep_alive_timeout(patience.head);
+    http
+}
+
+async fn serve(listener: TcpListener, router: Router, patience: Patience, stop: CancellationToken) {
+    let http = http(patience);
     let (open, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(patience.connections.max(1))));
     loop {
         let (stream, place) = tokio::select! {
@@ -93,7 +99,8 @@ async fn serve(listener: TcpListener, router: Router, patience: Patience, stop: 
     open.shutdown().await;
 }
 
-async fn accept(
+/// The next client, once there is room for it.
+pub(crate) async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
 ) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {

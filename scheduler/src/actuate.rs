@@ -1,6 +1,7 @@
 //! Carrying decisions out.
 
 pub mod command;
+pub mod external_metrics;
 pub mod keda;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;

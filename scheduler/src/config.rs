@@ -400,6 +400,8 @@ pub enum ActuatorConfig {
     Kubernetes(KubernetesConfig),
     /// KEDA asks for them: see `grpc`.
     Keda(Asked),
+    /// A HorizontalPodAutoscaler of Kubernetes asks for them: see `external_metrics`.
+    ExternalMetrics(AskedFrom),
 }
 
 /// A program that carries decisions out.
@@ -417,6 +419,14 @@ pub struct CommandConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {}
+
+/// Who may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AskedFrom {
+    /// Namespace whose autoscalers are answered. Left out: those of every namespace.
+    pub namespace: Option<String>,
+}
 
 /// A receiver of signed decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

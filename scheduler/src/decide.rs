@@ -24,7 +24,7 @@ pub use reactive::Reactive;
 
 use crate::config::{Fraction, Mode, ScaleConfig, Workload};
 use crate::learn::Lesson;
-use crate::plan::{Advice, Decision, Plan, Reason};
+use crate::plan::{Advice, Decision, ForeseenDemand, Plan, Reason};
 use demand::{Foreseen, Need, Now};
 use settings::Settings;
 
@@ -92,6 +92,7 @@ fn decide_one(facts: &Facts<'_>) -> Decision {
         reactive: None,
         floor: None,
         predicted: None,
+        foreseen: None,
         advice: Advice::default(),
         planned: Vec::new(),
         reasons: Vec::new(),
@@ -144,7 +145,7 @@ fn without_demand(mut decision: Decision, missing: Reason, facts: &Facts<'_>) ->
     decision.floor = history.and_then(|h| h.floor.replicas()).or(decision.from);
     decision.reasons.push(missing);
     let Some(band) = facts.foreseen().band else { return decision };
-    decision.predicted = Some(band.raise.replicas);
+    foresee(&mut decision, &band.raise);
     if decision.from.is_some_and(|from| band.raise.replicas > from) {
         let wanted = band.raise.replicas;
         decision.reasons.push(band.raise.reason);
@@ -171,13 +172,22 @@ fn follow(mut decision: Decision, present: &Now, facts: &Facts<'_>) -> Decision 
 
     let mut ours = course(|h| &h.ours);
     ours.stand_at(decision.from);
-    decision.predicted = foreseen.band.as_ref().map(|b| b.raise.replicas);
+    if let Some(band) = &foreseen.band {
+        foresee(&mut decision, &band.raise);
+    }
     let coming = foreseen.band.map(|band| band.nearest(ours.replicas()));
     let wanted = winner(&mut decision, present.reactive(ours.replicas(), hot, scale), coming);
     let wanted = hold_if_missing(&mut decision, wanted, foreseen.missing, facts);
     decision.reasons.extend(foreseen.distrusted);
     shape(&mut decision, wanted, floor.replicas, &ours, scale, now);
     decision
+}
+
+fn foresee(decision: &mut Decision, need: &Need) {
+    decision.predicted = Some(need.replicas);
+    if let Reason::Forecast { at, demand, quantile, .. } = need.reason {
+        decision.foreseen = Some(ForeseenDemand { at, demand, quantile });
+    }
 }
 
 /// One step of the course that a plain reactive autoscaler would take.

@@ -256,6 +256,7 @@ mod tests {
             reactive: Some(to),
             floor: Some(to),
             predicted: Some(6),
+            foreseen: None,
             advice: Advice { ours: Some(to), reactive: Some(to), floor: Some(to) },
             planned: Vec::new(),
             reasons: Vec::new(),

@@ -54,6 +54,9 @@ pub struct Decision {
     pub floor: Option<u32>,
     /// Replicas that the forecast alone asks for, to serve when a replica asked for now would.
     pub predicted: Option<u32>,
+    /// The demand behind `predicted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<ForeseenDemand>,
     /// What each rule advised before stabilisation and pace.
     pub advice: Advice,
     /// What will be asked for next, if demand comes as foreseen.
@@ -61,6 +64,17 @@ pub struct Decision {
     pub planned: Vec<Planned>,
     /// What decided, the most telling first.
     pub reasons: Vec<Reason>,
+}
+
+/// The demand that replicas asked for now must meet when they begin to serve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForeseenDemand {
+    /// When it is greatest.
+    pub at: Timestamp,
+    /// How great, in the units of the demand query.
+    pub demand: f64,
+    /// Probability with which demand stays below it.
+    pub quantile: f64,
 }
 
 /// A step that is planned ahead.

@@ -185,6 +185,7 @@ mod tests {
             reactive: Some(from),
             floor: Some(from),
             predicted: Some(to),
+            foreseen: None,
             advice: Advice::default(),
             planned: Vec::new(),
             reasons: vec![Reason::ReactiveFloor { replicas: from }],

@@ -243,6 +243,12 @@ impl Service {
         Ok(())
     }
 
+    /// What those are answered who ask for replicas; a signal at each round.
+    #[must_use]
+    pub fn offers(&self) -> watch::Receiver<Offers> {
+        self.shared.offers.subscribe()
+    }
+
     /// Whether decisions are carried out by us rather than by another that holds the lease.
     #[must_use]
     pub fn may_act(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What the tests of the whole share. Each test file takes what it needs, so parts are unused in some of them.
 #![allow(dead_code, unused_macros, unused_imports)]
 
+pub mod certificates;
 pub mod gate;
 pub mod http;
 pub mod influx2;

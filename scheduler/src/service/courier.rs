@@ -148,7 +148,7 @@ fn actuator(workload: &Workload, client: &reqwest::Client, allowed: &[IpNet], cl
         }
         Some(ActuatorConfig::Command(config)) => Arc::new(Program::new(config.clone())),
         Some(ActuatorConfig::Kubernetes(config)) => cluster.actuator(config),
-        Some(ActuatorConfig::Keda(_)) | None => Arc::new(Shadow),
+        Some(ActuatorConfig::Keda(_) | ActuatorConfig::ExternalMetrics(_)) | None => Arc::new(Shadow),
     }
 }
 
