@@ -5,156 +5,31 @@
 
 #![cfg(feature = "kubernetes")]
 
-#[path = "support/kubernetes_objects.rs"]
+mod answers;
+mod autoscaler;
+mod handover;
 mod kubernetes_objects;
+mod line;
+#[path = "../support/mod.rs"]
 mod support;
+mod world;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bellwether::cluster::ClusterConfig;
-use bellwether_models::outlook::{Foresight, Observed, Outlook, Running, Snapshot};
-use bellwether_models::series::{Labels, Timestamp};
-use bellwether_scheduler::actuate::kubernetes::{Election, Kubernetes, PAUSED};
-use bellwether_scheduler::actuate::{ActError, Actuator, Applied, Effect, SeriesSink, SinkError};
-use bellwether_scheduler::config::{ActuatorConfig, KubernetesConfig, LeaseConfig, Mode};
-use bellwether_scheduler::plan::Decision;
-use bellwether_scheduler::{Config, ScaleConfig, Service, Workload};
-use k8s_openapi::api::apps::v1::Deployment;
+use bellwether_scheduler::actuate::kubernetes::{Election, PAUSED};
+use bellwether_scheduler::actuate::{ActError, Actuator, Applied, Effect};
+use bellwether_scheduler::config::LeaseConfig;
 use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Event;
-use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use kubernetes_objects::{ADMIN, FakeObjects, PLAIN};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use kubernetes_objects::{ADMIN, PLAIN};
+use serde_json::json;
+use world::{World, at, decision, facts, object, until};
 
-struct Nowhere;
-
-#[async_trait::async_trait]
-impl SeriesSink for Nowhere {
-    async fn write(&self, _: Timestamp, _: Vec<(Labels, f64)>) -> Result<(), SinkError> {
-        Ok(())
-    }
-}
-
-/// An API with a namespace of its own for this test.
-struct World {
-    url: String,
-    namespace: String,
-    fake: Option<FakeObjects>,
-    folder: tempfile::TempDir,
-}
-
-static WORLDS: AtomicU32 = AtomicU32::new(0);
-
-impl World {
-    async fn begin() -> Self {
-        support::http::install_cryptography();
-        let folder = tempfile::tempdir().expect("a folder");
-        let (fake, url) = match std::env::var("BELLWETHER_KUBERNETES_API") {
-            Ok(url) => (None, url),
-            Err(_) => {
-                let (fake, url) = FakeObjects::start().await;
-                (Some(fake), url)
-            }
-        };
-        let namespace = format!("shop-{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
-        let world = Self { url, namespace, fake, folder };
-        let spaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.client(ADMIN).await);
-        let space = object(json!({ "metadata": { "name": world.namespace } }));
-        spaces.create(&PostParams::default(), &space).await.expect("a namespace");
-        world
-    }
-
-    async fn client(&self, token: &str) -> Client {
-        let file = self.folder.path().join(token);
-        std::fs::write(&file, format!("{token}\n")).expect("a file");
-        let config = ClusterConfig {
-            api_server: Some(self.url.clone()),
-            token_file: Some(file),
-            insecure_skip_verify: true,
-            ..ClusterConfig::default()
-        };
-        bellwether_collector::kubernetes::client(&config.access()).await.expect("a client")
-    }
-
-    async fn deployments(&self) -> Api<Deployment> {
-        Api::namespaced(self.client(ADMIN).await, &self.namespace)
-    }
-
-    async fn deploy(&self, name: &str, replicas: u32) {
-        let deployment = object(json!({
-            "metadata": { "name": name },
-            "spec": {
-                "replicas": replicas,
-                "selector": { "matchLabels": { "app": name } },
-                "template": { "metadata": { "labels": { "app": name } }, "spec": { "containers": [{ "name": "c", "image": "web:1" }] } },
-            },
-        }));
-        self.deployments().await.create(&PostParams::default(), &deployment).await.expect("a deployment");
-    }
-
-    async fn replicas(&self, name: &str) -> i32 {
-        let found = self.deployments().await.get(name).await.expect("the deployment");
-        found.spec.expect("a spec").replicas.expect("a number")
-    }
-
-    fn target(&self, name: &str) -> KubernetesConfig {
-        object(json!({ "namespace": self.namespace, "name": name }))
-    }
-
-    async fn actuator(&self, name: &str, token: &str) -> Kubernetes {
-        Kubernetes::new(self.client(token).await, self.target(name))
-    }
-
-    /// A scheduler that scales `web` for the workload `shop`.
-    async fn service(&self) -> Service {
-        let scale = ScaleConfig {
-            mode: Mode::Act,
-            capacity_per_replica: 10.0.try_into().ok(),
-            max: 50,
-            actuator: Some(ActuatorConfig::Kubernetes(self.target("web"))),
-            ..ScaleConfig::default()
-        };
-        let workloads = vec![Workload { name: "shop".to_owned(), depends_on: Vec::new(), scale }];
-        let config = Config { workloads, ..Config::default() };
-        let mut service = Service::new(config, Arc::new(Nowhere), None).await.expect("it starts");
-        service.join(self.client(ADMIN).await, None).expect("a cluster");
-        service
-    }
-}
-
-fn object<K: DeserializeOwned>(value: Value) -> K {
-    serde_json::from_value(value).expect("an object of the API")
-}
-
-fn at(secs: i64) -> Timestamp {
-    Timestamp::from_secs(1_700_000_000 + secs)
-}
-
-/// The demand of the shop at `now`. How many replicas there are is not told.
-fn facts(now: Timestamp, demand: f64) -> Snapshot {
-    let outlook = Outlook {
-        workload: "shop".to_owned(),
-        made_at: now,
-        demand: Some(Observed { at: now, value: demand }),
-        replicas: None,
-        foresight: Foresight::Abstained { reason: "too few observations".to_owned() },
-        model: bellwether_models::outlook::ModelRef::default(),
-        anomalies: Vec::new(),
-        running: Running::default(),
-    };
-    Snapshot { made_at: now, workloads: vec![outlook], ..Snapshot::default() }
-}
-
-fn decision(from: u32, to: u32) -> Decision {
-    object(json!({
-        "id": "shop-1", "workload": "shop", "at": at(0), "mode": "act", "from": from, "to": to, "observed": from,
-        "reactive": from, "floor": from, "predicted": to, "advice": { "ours": to, "reactive": from, "floor": from },
-        "reasons": [{ "kind": "reactive_floor", "replicas": from }],
-    }))
+/// The lease of our namespace, for so many seconds.
+fn lease_of(world: &World, secs: u64) -> LeaseConfig {
+    let duration = Duration::from_secs(secs);
+    LeaseConfig { namespace: world.namespace.clone(), name: "bellwether".to_owned(), duration }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,13 +125,7 @@ async fn an_api_that_cannot_be_reached_leaves_the_last_count() {
     world.deploy("web", 4).await;
     let mut service = world.service().await;
     service.tick(at(0), &facts(at(0), 60.0)).await;
-    let nowhere = World {
-        url: "http://127.0.0.1:1".to_owned(),
-        namespace: world.namespace.clone(),
-        fake: None,
-        folder: tempfile::tempdir().expect("a folder"),
-    };
-    service.join(nowhere.client(ADMIN).await, None).expect("a cluster");
+    service.join(world.client_at("http://127.0.0.1:1", ADMIN).await, None).expect("a cluster");
     let view = service.tick(at(1000), &facts(at(1000), 8.0)).await;
     let record = service.handle().decision(&view.plan.decisions[0].id).expect("on record");
     assert!(record.attempts.iter().all(|attempt| attempt.applied.is_none() && attempt.error.is_some()), "{record:?}");
@@ -266,11 +135,7 @@ async fn an_api_that_cannot_be_reached_leaves_the_last_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_only_one_holds_the_lease_and_the_other_follows_when_it_is_gone() {
     let world = World::begin().await;
-    let lease = LeaseConfig {
-        namespace: world.namespace.clone(),
-        name: "bellwether".to_owned(),
-        duration: Duration::from_secs(2),
-    };
+    let lease = lease_of(&world, 2);
     let first = Election::stand(world.client(ADMIN).await, &lease, "first".to_owned());
     until("the first leads", || first.fence().is_some()).await;
     let second = Election::stand(world.client(ADMIN).await, &lease, "second".to_owned());
@@ -283,14 +148,4 @@ async fn of_two_only_one_holds_the_lease_and_the_other_follows_when_it_is_gone()
     drop(first);
     until("the second leads", || second.fence().is_some()).await;
     assert!(second.fence() > Some(before), "what was begun before is void");
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("waited in vain until {what}");
 }
