@@ -66,7 +66,7 @@ define ON_KUBERNETES
 endef
 
 test-kubernetes: ## Scale in a real Kubernetes API, built once from Debian's source package (about ten minutes, then one)
-	$(call ON_KUBERNETES,$(TEST) --test kubernetes_scale && scripts/kube-apiserver.sh controllers && \
+	$(call ON_KUBERNETES,BELLWETHER_HANDOVERS=$(or $(HANDOVERS),10) $(TEST) --test kubernetes_scale && scripts/kube-apiserver.sh controllers && \
 	  $(TEST) --test kubernetes_scale -- --ignored)
 
 record-kubernetes-answers: ## Record what a real Kubernetes API answers, which the tests' fake is held to

@@ -1,7 +1,9 @@
 //! The cluster in which workloads are scaled: where it is, who we are to it, and who of several may act.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bellwether_models::duration::as_text;
 use bellwether_scheduler::config::LeaseConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +23,30 @@ pub struct ClusterConfig {
     pub ca_file: Option<PathBuf>,
     /// Whether any certificate is taken. Default false.
     pub insecure_skip_verify: bool,
+    /// Makes annotated objects workloads, in shadow mode. Left out: annotations make none.
+    pub discover: Option<DiscoverConfig>,
     /// The Lease by which one of several is chosen to act. Left out: nobody is asked, so run one only.
     pub lease: Option<LeaseConfig>,
+}
+
+/// Which Deployments and StatefulSets become workloads by their annotations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiscoverConfig {
+    /// Namespaces that are looked in. Default none: in every one, which needs the right to list in the whole cluster.
+    pub namespaces: Vec<String>,
+    /// Time between two looks. Default 1m; at least 1s.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub every: Duration,
+    /// Most workloads by annotation; more are refused. Default 500; 0 refuses all.
+    pub most: usize,
+}
+
+impl Default for DiscoverConfig {
+    fn default() -> Self {
+        Self { namespaces: Vec::new(), every: Duration::from_secs(60), most: 500 }
+    }
 }
 
 #[cfg(feature = "kubernetes")]

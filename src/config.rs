@@ -233,7 +233,8 @@ impl Config {
         Err(faults.into_iter().map(located).collect())
     }
 
-    fn faults(&self) -> Vec<String> {
+    /// Everything that is wrong with it.
+    pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.predictor().faults().iter().map(ToString::to_string).collect();
         faults.extend(self.store.faults());
         if let Some(why) = self.store.refuses_others().filter(|_| !self.scrape_configs.is_empty()) {
@@ -291,11 +292,12 @@ impl Config {
         parts.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
 
-    /// Whether a Kubernetes API is needed: some workload is scaled there, or a Lease chooses who acts.
+    /// Whether a Kubernetes API is needed: some workload is scaled or found there, or a Lease chooses who acts.
     #[must_use]
     pub fn needs_cluster(&self) -> bool {
         let there = |scale: &ScaleConfig| matches!(scale.actuator, Some(ActuatorConfig::Kubernetes(_)));
-        self.kubernetes.lease.is_some() || self.workloads.iter().any(|w| w.scale.as_ref().is_some_and(there))
+        let asked = self.kubernetes.lease.is_some() || self.kubernetes.discover.is_some();
+        asked || self.workloads.iter().any(|w| w.scale.as_ref().is_some_and(there))
     }
 
     /// The predictor's part.

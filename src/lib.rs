@@ -8,6 +8,8 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+#[cfg_attr(not(feature = "kubernetes"), path = "discovery/absent.rs")]
+pub mod discovery;
 pub mod front_proxy;
 pub mod pipeline;
 pub mod run;

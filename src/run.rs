@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, Faces, Loaded, Reload};
 use crate::config::Config;
+use crate::discovery::Discovery;
 use crate::front_proxy::{ExternalMetricsConfig, FrontProxyDoor, READ_EVERY};
 use crate::pipeline::Pipeline;
 use crate::server::Server;
@@ -50,6 +51,7 @@ pub async fn run(path: PathBuf, config: Config, listen: Option<SocketAddr>) -> a
                 let _ = answer.send(system.reload().await);
                 ticks = interval(system.cadence());
             }
+            () = news(&mut system.discovery) => system.discover(),
             _ = hangup.recv() => {
                 let _ = system.reload().await;
                 ticks = interval(system.cadence());
@@ -69,7 +71,10 @@ struct System {
     pipeline: Pipeline,
     scraper: Arc<ScrapeManager>,
     host: AbortHandle,
+    /// What was read, and what is in force: with the workloads that were found.
+    written: Config,
     config: watch::Sender<Arc<Config>>,
+    discovery: Option<Discovery>,
     loaded: watch::Sender<Loaded>,
     ready: watch::Sender<bool>,
     reloads: mpsc::Receiver<Reload>,
@@ -88,6 +93,8 @@ impl System {
         let host = tokio::spawn(host::run(watched, pipeline.ingest.clone())).abort_handle();
         let (asks, reloads) = mpsc::channel(1);
         let (ready, is_ready) = watch::channel(false);
+        let discovery = Discovery::start(&config.kubernetes).await?;
+        let written = config.clone();
         let config = Arc::new(config);
         let (in_force, seen) = watch::channel(config.clone());
         let (loaded, was_loaded) = watch::channel(Loaded { at: wall_clock()(), successful: true });
@@ -110,7 +117,21 @@ impl System {
         };
         let server = Server::start(listener, api::router(&pipeline, faces, &config)?, config.server.patience())?;
         info!(address = %server.address, config = %path.display(), "listening");
-        Ok(Self { path, pipeline, scraper, host, config: in_force, loaded, ready, reloads, server, metrics_api })
+        let config = in_force;
+        Ok(Self {
+            path,
+            pipeline,
+            scraper,
+            host,
+            written,
+            config,
+            discovery,
+            loaded,
+            ready,
+            reloads,
+            server,
+            metrics_api,
+        })
     }
 
     fn cadence(&self) -> Duration {
@@ -151,10 +172,26 @@ impl System {
         let config = Config::load(&self.path).map_err(crate::config::all_faults)?;
         let restart = self.config.borrow().needs_restart(&config);
         anyhow::ensure!(restart.is_empty(), "changed {}: that needs a restart", restart.join(", "));
-        self.pipeline.reconfigure(&config)?;
+        let complete = self.completed(&config);
+        self.pipeline.reconfigure(&complete)?;
         self.scraper.reload(&config.scrape_configs).await.context("could not change the scrapes")?;
-        self.config.send_replace(Arc::new(config));
+        self.config.send_replace(Arc::new(complete));
+        self.written = config;
         Ok(())
+    }
+
+    /// Takes on the workloads that were found.
+    fn discover(&mut self) {
+        let written = self.written.clone();
+        let complete = self.completed(&written);
+        match self.pipeline.reconfigure(&complete) {
+            Ok(()) => drop(self.config.send_replace(Arc::new(complete))),
+            Err(error) => error!(fault = format!("{error:#}"), "could not take on the workloads that were found"),
+        }
+    }
+
+    fn completed(&mut self, written: &Config) -> Config {
+        self.discovery.as_mut().map_or_else(|| written.clone(), |discovery| discovery.complete(written))
     }
 
     async fn shutdown(mut self) {
@@ -166,6 +203,14 @@ impl System {
         self.host.abort();
         self.pipeline.save().await;
         self.scraper.shutdown().await;
+    }
+}
+
+/// Returns when other annotated objects have been found.
+async fn news(discovery: &mut Option<Discovery>) {
+    match discovery {
+        Some(discovery) => discovery.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ use bellwether_scheduler::config::{ActuatorConfig, AskedFrom, Mode};
 use bellwether_scheduler::{Config, ScaleConfig, Service, Workload};
 use serde_json::{Value, json};
 use support::certificates::Authority;
+use support::system::System;
 use support::{Program, require_peer};
 
 const METRIC: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/bellwether_desired_replicas?labelSelector=workload%3Dcheckout";
@@ -162,4 +163,35 @@ async fn a_door_that_could_not_hold_is_not_opened_and_the_fault_is_named() {
         let error = format!("{:#}", opened.expect_err("it cannot hold"));
         assert!(error.contains(fault), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_system_tells_what_it_decided() {
+    require_peer!(Program::Openssl);
+    support::http::install_cryptography();
+    let folder = tempfile::tempdir().expect("a folder");
+    let [ours, proxies] = ["ours", "proxies"].map(|name| Authority::make(folder.path(), name));
+    let port = support::peer::free_port();
+    let mut door = serde_json::to_value(config(&proxies, ours.sign("us", "DNS:localhost"))).expect("JSON");
+    door["listen"] = json!(format!("127.0.0.1:{port}"));
+    let config = format!(
+        "cadence: 1s
+host: {{ enabled: false }}
+external_metrics: {door}
+workloads:
+  - name: checkout
+    demand: vector(45)
+    replicas: vector(4)
+    scale: {{ mode: act, capacity_per_replica: 10, actuator: {{ external_metrics: {{ namespace: shop }} }} }}
+"
+    );
+    let system = System::start(folder.path(), &config, &support::http::client()).await;
+    let proxy = client(&ours, Some(proxies.sign("front-proxy-client", "DNS:proxy")), false);
+    let told = async || proxy.get(format!("https://localhost:{port}{METRIC}")).send().await?.json::<Value>().await;
+    let six = json!("6000m");
+    system.until("it is told", async || told().await.is_ok_and(|list| list["items"][0]["value"] == six)).await;
+    let text = support::http::client().get(system.url("/metrics")).send().await.expect("an answer").text().await;
+    let text = text.expect("text");
+    assert!(text.contains("bellwether_scheduler_external_metrics_answers_total{outcome=\"answered\"}"), "{text}");
+    assert!(text.contains("bellwether_external_metrics_connections_total{outcome=\"admitted\"} 1"), "{text}");
 }

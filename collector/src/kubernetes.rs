@@ -1,5 +1,7 @@
 //! A client of a Kubernetes API: the one place that decides where the API is and who we are.
 
+pub mod annotated;
+
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 

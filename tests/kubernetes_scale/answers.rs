@@ -17,6 +17,8 @@ const MERGE: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
+const METADATA_LIST_ONLY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Table {
     /// The version of the server that was asked.
@@ -82,6 +84,9 @@ impl Inquiry<'_> {
         let mut request = self.client.request(method, url).bearer_auth(token);
         match body {
             Some((kind, body)) => request = request.header("Content-Type", kind).body(body.to_string()),
+            None if name.starts_with("list") && name.contains("metadata alone") => {
+                request = request.header("Accept", METADATA_LIST_ONLY);
+            }
             None if name.contains("metadata alone") => request = request.header("Accept", METADATA_ONLY),
             None => {}
         }
@@ -117,6 +122,8 @@ async fn scales(inquiry: &mut Inquiry<'_>) {
         ))
     };
     inquiry.ask("get a deployment, its metadata alone", Method::GET, &web, ADMIN, None).await;
+    inquiry.ask("list deployments, their metadata alone", Method::GET, deployments, ADMIN, None).await;
+    inquiry.ask("list deployments without the right", Method::GET, deployments, PLAIN, None).await;
     inquiry.ask("try a change of scale", Method::PATCH, &dry, ADMIN, change(9)).await;
     inquiry.ask("change a scale on its present version", Method::PATCH, &scale, ADMIN, change(6)).await;
     inquiry.ask("change a scale on an old version", Method::PATCH, &scale, ADMIN, change(8)).await;
@@ -160,7 +167,7 @@ async fn leases(inquiry: &mut Inquiry<'_>) {
 
 async fn events(inquiry: &mut Inquiry<'_>) {
     let events = "/api/v1/namespaces/NS/events";
-    let event = json!({
+    let mut event = json!({
         "apiVersion": "v1", "kind": "Event", "metadata": { "name": "web.1", "namespace": inquiry.world.namespace },
         "involvedObject": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "namespace": inquiry.world.namespace },
         "reason": "ScaledAheadOfDemand", "message": "from 4 to 8 replicas", "type": "Normal", "count": 1,
@@ -168,7 +175,9 @@ async fn events(inquiry: &mut Inquiry<'_>) {
         "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z",
     });
     inquiry.ask("make an event", Method::POST, events, ADMIN, Some((JSON, event.clone()))).await;
-    inquiry.ask("make an event that is there", Method::POST, events, ADMIN, Some((JSON, event))).await;
+    inquiry.ask("make an event that is there", Method::POST, events, ADMIN, Some((JSON, event.clone()))).await;
+    event["metadata"] = json!({ "generateName": "web.", "namespace": inquiry.world.namespace });
+    inquiry.ask("make an event of a generated name", Method::POST, events, ADMIN, Some((JSON, event))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,48 +76,49 @@ async fn leads(system: &System) -> bool {
     text.lines().any(|line| line == "bellwether_scheduler_leader 1")
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Hardship {
-    Stopped,
-    CutOff,
-}
-
-/// The first leads and is kept from leading; the second follows; the first is back, and does nothing until the second is gone.
-async fn handed_over_and_back(hardship: Hardship) {
-    let world = World::begin().await;
+/// The first leads, and the second has looked on.
+async fn two(world: &World, url_of_first: &str) -> (System, System) {
     world.deploy("web", 4).await;
-    let line = Line::to(&world.url).await;
-    let first = run(&world, &world.folder.path().join("first"), &line.url, 5).await;
-    awaits(&world, &first, BY_FIRST).await;
-    let second = run(&world, &world.folder.path().join("second"), &world.url, 10).await;
-    stays(&world, BY_FIRST).await;
-
-    match hardship {
-        Hardship::Stopped => signal(&first, "-STOP"),
-        Hardship::CutOff => line.cut(),
-    }
-    awaits(&world, &second, BY_SECOND).await;
-    match hardship {
-        Hardship::Stopped => signal(&first, "-CONT"),
-        Hardship::CutOff => line.mend(),
-    }
-    stays(&world, BY_SECOND).await;
-    assert!(!leads(&first).await && leads(&second).await, "{hardship:?}");
-    assert_eq!(changes(&world).await, 3, "one change by each of the two: {hardship:?}");
-
-    drop(second);
-    awaits(&world, &first, BY_FIRST).await;
-    assert_eq!(changes(&world).await, 4, "it had wanted to all the time: {hardship:?}");
+    let first = run(world, &world.folder.path().join("first"), url_of_first, 5).await;
+    awaits(world, &first, BY_FIRST).await;
+    let second = run(world, &world.folder.path().join("second"), &world.url, 10).await;
+    stays(world, BY_FIRST).await;
+    (first, second)
 }
 
+/// `BELLWETHER_HANDOVERS` asks for more than there and back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_was_stopped_does_nothing_when_it_wakes_until_the_other_is_gone() {
-    handed_over_and_back(Hardship::Stopped).await;
+async fn a_leader_that_was_stopped_does_nothing_when_it_wakes_until_it_leads_again() {
+    let world = World::begin().await;
+    let (first, second) = two(&world, &world.url).await;
+    let handovers: i64 = std::env::var("BELLWETHER_HANDOVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    for handover in 0..handovers {
+        let there = handover % 2 == 0;
+        let (leader, other, wanted) = if there { (&first, &second, BY_SECOND) } else { (&second, &first, BY_FIRST) };
+        tokio::time::sleep(Duration::from_millis(handover as u64 * 137 % 1000)).await; // anywhere in a round
+        signal(leader, "-STOP");
+        awaits(&world, other, wanted).await;
+        signal(leader, "-CONT");
+        stays(&world, wanted).await;
+        assert!(!leads(leader).await && leads(other).await, "handover {handover}");
+        assert_eq!(changes(&world).await, 3 + handover, "one change for each handover, and none more");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_cut_off_does_nothing_when_it_is_back_until_the_other_is_gone() {
-    handed_over_and_back(Hardship::CutOff).await;
+    let world = World::begin().await;
+    let line = Line::to(&world.url).await;
+    let (first, second) = two(&world, &line.url).await;
+    line.cut();
+    awaits(&world, &second, BY_SECOND).await;
+    line.mend();
+    stays(&world, BY_SECOND).await;
+    assert!(!leads(&first).await && leads(&second).await);
+    assert_eq!(changes(&world).await, 3, "one change by each of the two");
+    drop(second);
+    awaits(&world, &first, BY_FIRST).await;
+    assert_eq!(changes(&world).await, 4, "it had wanted to all the time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,8 +39,9 @@ struct Objects {
 }
 
 /// The collections that are served; any other is not known to this cluster.
-const COLLECTIONS: [&str; 5] = [
+const COLLECTIONS: [&str; 6] = [
     "/apis/apps/v1/namespaces/NS/deployments",
+    "/apis/apps/v1/namespaces/NS/statefulsets",
     "/apis/autoscaling/v1/namespaces/NS/horizontalpodautoscalers",
     "/apis/coordination.k8s.io/v1/namespaces/NS/leases",
     "/api/v1/namespaces/NS/events",
@@ -111,6 +112,7 @@ impl Objects {
         let sent = || serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
         if COLLECTIONS.contains(&wild(&parts).as_str()) {
             return match *method {
+                Method::GET if metadata_alone => self.list_metadata(path),
                 Method::GET => self.list(path),
                 Method::POST => self.create(path, sent(), dry),
                 _ => failure(405, "MethodNotAllowed", "this is a collection"),
@@ -159,7 +161,20 @@ impl Objects {
         ok(&json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items }))
     }
 
+    fn list_metadata(&self, path: &str) -> Response {
+        let within = |(key, _): &(&String, &Value)| key.rsplit_once('/').is_some_and(|(parent, _)| parent == path);
+        let item = |(_, object): (&String, &Value)| json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] });
+        let items: Vec<Value> = self.by_path.iter().filter(within).map(item).collect();
+        let metadata = json!({ "resourceVersion": self.version.to_string() });
+        ok(
+            &json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items }),
+        )
+    }
+
     fn create(&mut self, path: &str, mut object: Value, dry: bool) -> Response {
+        if let Some(prefix) = object["metadata"]["generateName"].as_str() {
+            object["metadata"]["name"] = json!(format!("{prefix}{}", self.version));
+        }
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = format!("{path}/{name}");
         if self.by_path.contains_key(&key) {

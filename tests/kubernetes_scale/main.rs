@@ -7,6 +7,7 @@
 
 mod answers;
 mod autoscaler;
+mod discovery;
 mod handover;
 mod kubernetes_objects;
 mod line;
