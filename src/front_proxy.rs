@@ -84,6 +84,7 @@ impl FrontProxyDoor {
         let listener = TcpListener::bind(config.listen).await;
         let remedy = || format!("could not listen on {}; choose another external_metrics.listen", config.listen);
         let listener = listener.with_context(remedy)?;
+        metrics::gauge!("bellwether_external_metrics_certificates_usable").set(1.0);
         let (address, stop) = (listener.local_addr()?, CancellationToken::new());
         let door = Door { names: config.requestheader_allowed_names.clone().into(), routes, tls: tls.subscribe() };
         let (rereads, served) = (reread(config.clone(), tls, reread_every), serve(listener, door, stop.clone()));

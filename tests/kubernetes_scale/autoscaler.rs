@@ -12,7 +12,7 @@ use bellwether_scheduler::actuate::{ActError, Actuator, Effect, external_metrics
 use bellwether_scheduler::config::{ActuatorConfig, AskedFrom, Mode};
 use bellwether_scheduler::{Config, ScaleConfig, Service, Workload};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
 use crate::kubernetes_objects::{ADMIN, PLAIN};
@@ -23,14 +23,6 @@ const SERVICE: &str = "bellwether-metrics";
 const REGISTRATION: &str = "v1beta1.external.metrics.k8s.io";
 
 impl World {
-    /// Any kind of object, by its API version, kind and plural; of the whole cluster or of our namespace.
-    async fn objects(&self, api_version: &str, kind: &str, plural: &str, ours: bool) -> Api<DynamicObject> {
-        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-        let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        let client = self.client(ADMIN).await;
-        if ours { Api::namespaced_with(client, &self.namespace, &kind) } else { Api::all_with(client, &kind) }
-    }
-
     /// What the API server tells of front proxies, as a door's configuration.
     async fn door(&self) -> ExternalMetricsConfig {
         let maps: Api<ConfigMap> = Api::namespaced(self.client(ADMIN).await, "kube-system");

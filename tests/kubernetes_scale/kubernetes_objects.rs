@@ -38,6 +38,9 @@ struct Objects {
     troubles: Vec<(Method, &'static str, Trouble)>,
 }
 
+/// Most objects in one answer of metadata alone, whatever was asked for: lists are read to their end.
+const PAGE: usize = 2;
+
 /// The collections that are served; any other is not known to this cluster.
 const COLLECTIONS: [&str; 6] = [
     "/apis/apps/v1/namespaces/NS/deployments",
@@ -47,6 +50,16 @@ const COLLECTIONS: [&str; 6] = [
     "/api/v1/namespaces/NS/events",
     "/api/v1/namespaces",
 ];
+
+/// What is asked of an object or a collection.
+struct Asked<'a> {
+    method: &'a Method,
+    dry: bool,
+    metadata_alone: bool,
+    /// Where in a list the answer begins.
+    begin: usize,
+    body: &'a Bytes,
+}
 
 impl FakeObjects {
     /// Starts with nothing in it; gives its address too.
@@ -77,16 +90,24 @@ async fn answer(State(fake): State<FakeObjects>, request: Request) -> Response {
     if token != format!("Bearer {ADMIN}") {
         return failure(401, "Unauthorized", "Unauthorized");
     }
-    let dry = parts.uri.query().is_some_and(|query| query.contains("dryRun=All"));
-    let metadata_alone =
-        parts.headers.get(header::ACCEPT).is_some_and(|a| a.to_str().is_ok_and(|a| a.contains("as=Partial")));
+    let said = |key: &str| parts.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix(key)));
+    let asked = Asked {
+        method: &parts.method,
+        dry: said("dryRun=") == Some("All"),
+        metadata_alone: parts
+            .headers
+            .get(header::ACCEPT)
+            .is_some_and(|a| a.to_str().is_ok_and(|a| a.contains("as=Partial"))),
+        begin: said("continue=").map_or(0, |place| place.parse().expect("a place in a list")),
+        body: &body,
+    };
     let (answer, trouble) = {
         let mut objects = fake.0.lock().expect("not poisoned");
         let trouble = objects.trouble(&parts.method, parts.uri.path());
         if let Some(Trouble::Unavailable) = trouble {
             return failure(503, "ServiceUnavailable", "the server is currently unable to handle the request");
         }
-        (objects.answer(&parts.method, parts.uri.path(), &body, dry, metadata_alone), trouble)
+        (objects.answer(&asked, parts.uri.path()), trouble)
     };
     if let Some(Trouble::Late(late)) = trouble {
         tokio::time::sleep(late).await;
@@ -100,7 +121,8 @@ impl Objects {
         self.troubles.iter().find(meets).map(|(_, _, trouble)| *trouble)
     }
 
-    fn answer(&mut self, method: &Method, path: &str, body: &Bytes, dry: bool, metadata_alone: bool) -> Response {
+    fn answer(&mut self, asked: &Asked<'_>, path: &str) -> Response {
+        let Asked { method, dry, metadata_alone, begin, body } = *asked;
         let (path, subresource) = path.strip_suffix("/scale").map_or((path, false), |path| (path, true));
         let parts: Vec<&str> = path.split('/').collect();
         let wild = |parts: &[&str]| {
@@ -112,7 +134,7 @@ impl Objects {
         let sent = || serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
         if COLLECTIONS.contains(&wild(&parts).as_str()) {
             return match *method {
-                Method::GET if metadata_alone => self.list_metadata(path),
+                Method::GET if metadata_alone => self.list_metadata(path, begin),
                 Method::GET => self.list(path),
                 Method::POST => self.create(path, sent(), dry),
                 _ => failure(405, "MethodNotAllowed", "this is a collection"),
@@ -161,11 +183,15 @@ impl Objects {
         ok(&json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items }))
     }
 
-    fn list_metadata(&self, path: &str) -> Response {
+    fn list_metadata(&self, path: &str, begin: usize) -> Response {
         let within = |(key, _): &(&String, &Value)| key.rsplit_once('/').is_some_and(|(parent, _)| parent == path);
         let item = |(_, object): (&String, &Value)| json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] });
-        let items: Vec<Value> = self.by_path.iter().filter(within).map(item).collect();
-        let metadata = json!({ "resourceVersion": self.version.to_string() });
+        let all: Vec<Value> = self.by_path.iter().filter(within).map(item).collect();
+        let items: Vec<&Value> = all.iter().skip(begin).take(PAGE).collect();
+        let mut metadata = json!({ "resourceVersion": self.version.to_string() });
+        if begin + PAGE < all.len() {
+            metadata["continue"] = json!((begin + PAGE).to_string());
+        }
         ok(
             &json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items }),
         )

@@ -11,6 +11,7 @@ mod discovery;
 mod handover;
 mod kubernetes_objects;
 mod line;
+mod rights;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

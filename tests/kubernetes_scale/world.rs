@@ -15,7 +15,7 @@ use bellwether_scheduler::plan::Decision;
 use bellwether_scheduler::{Config, ScaleConfig, Service, Workload};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -102,6 +102,14 @@ impl World {
     pub async fn replicas(&self, name: &str) -> i32 {
         let found = self.deployments().await.get(name).await.expect("the deployment");
         found.spec.expect("a spec").replicas.expect("a number")
+    }
+
+    /// Any kind of object, by its API version, kind and plural; of the whole cluster or of our namespace.
+    pub async fn objects(&self, api_version: &str, kind: &str, plural: &str, ours: bool) -> Api<DynamicObject> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let client = self.client(ADMIN).await;
+        if ours { Api::namespaced_with(client, &self.namespace, &kind) } else { Api::all_with(client, &kind) }
     }
 
     pub fn target(&self, name: &str) -> KubernetesConfig {

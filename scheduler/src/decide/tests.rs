@@ -90,6 +90,8 @@ fn a_peak_within_start_up_time_is_met_before_it_comes() {
     let decision = round(&mut fleet, &shop, outlook(at(0), 40.0, foresee(at(0), &path)), at(0));
     assert_eq!((decision.from, decision.to), (Some(5), Some(9)), "{decision}");
     assert_eq!(decision.reactive, Some(5), "a reactive autoscaler sees nothing yet");
+    let foreseen = decision.foreseen.as_ref().expect("the demand that decided");
+    assert_eq!((foreseen.demand, foreseen.quantile), (90.0, scale().cost.quantile().value()));
     assert!(matches!(decision.reasons[0], Reason::Forecast { replicas: 9, .. }), "{decision}");
 }
 
