@@ -1,4 +1,5 @@
-//! KEDA's external scaler, asked by a real gRPC client that was generated from its definition.
+//! KEDA's external scaler, asked by a real gRPC client that was generated from its definition: every call, and the cases that
+//! KEDA's own end-to-end tests name (activation, fallback, cached metrics, pause, push).
 
 mod support;
 
@@ -10,6 +11,7 @@ use bellwether_models::outlook::{Foresight, Observed, Outlook, Running, Snapshot
 use bellwether_models::series::{Labels, Timestamp};
 use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::config::{ActuatorConfig, Asked, GrpcConfig, GrpcTls, Mode};
+use bellwether_scheduler::guard::Stop;
 use bellwether_scheduler::{Config, ScaleConfig, Service, Workload};
 use serde_json::{Value, json};
 use support::{Program, python, require_peer};
@@ -98,14 +100,14 @@ fn facts(now: Timestamp, demands: &[(&str, f64)]) -> Snapshot {
     Snapshot { made_at: now, workloads: demands.iter().map(outlook).collect(), ..Snapshot::default() }
 }
 
+fn workloads() -> Vec<Workload> {
+    let acting = ["shop", "idle", "blind"].map(|name| workload(name, Mode::Act));
+    acting.into_iter().chain([workload("watched", Mode::Shadow)]).collect()
+}
+
 async fn service(tls: Option<GrpcTls>) -> Service {
     let config = Config {
-        workloads: vec![
-            workload("shop", Mode::Act),
-            workload("idle", Mode::Act),
-            workload("blind", Mode::Act),
-            workload("watched", Mode::Shadow),
-        ],
+        workloads: workloads(),
         grpc: Some(GrpcConfig { listen: "127.0.0.1:0".parse().expect("an address"), tls }),
         ..Config::default()
     };
@@ -210,4 +212,227 @@ async fn with_tls_only_clients_with_a_certificate_of_the_named_root_are_answered
     assert_eq!(keda.ask("IsActive", "shop", json!({})).await["ok"]["result"], true);
     let mut plain = Client::start(&python, &[address]);
     assert_eq!(plain.ask("IsActive", "shop", json!({})).await["code"], "UNAVAILABLE");
+}
+
+/// The part of KEDA that stands between us and the replicas, by its documentation and the cases of its end-to-end tests: it
+/// asks each polling interval, counts failures, wakes what sleeps, and feeds a Horizontal Pod Autoscaler.
+struct Keda<'a> {
+    client: &'a mut Client,
+    object: &'static str,
+    min: u32,
+    replicas: u32,
+    /// Failures in a row, and how many make it fall back to so many replicas.
+    failures: u32,
+    fallback: (u32, u32),
+    /// Fewer than there are only where this is false (behavior `currentReplicasIfHigher`).
+    if_higher: bool,
+    /// The metric of the last poll, where `useCachedMetrics` is set.
+    cached: Option<Option<f64>>,
+    paused: bool,
+}
+
+impl<'a> Keda<'a> {
+    fn of(client: &'a mut Client, object: &'static str, min: u32, replicas: u32) -> Self {
+        let (failures, fallback, if_higher, cached, paused) = (0, (3, 20), false, None, false);
+        Self { client, object, min, replicas, failures, fallback, if_higher, cached, paused }
+    }
+
+    /// The metric by the rules of the client: the float where it lies above 0, else the whole number, and nothing below 0.
+    async fn metric(&mut self) -> Option<f64> {
+        let answer =
+            self.client.ask("GetMetrics", self.object, json!({ "metric": "bellwether_desired_replicas" })).await;
+        let value = answer["ok"]["metricValues"].get(0)?;
+        let float = value["metricValueFloat"].as_f64().filter(|float| *float > 0.0);
+        let whole = || value["metricValue"].as_str().and_then(|whole| whole.parse::<f64>().ok());
+        let metric = float.or_else(whole)?.max(0.0);
+        Some((metric * 1000.0).round() / 1000.0) // a quantity in thousandths
+    }
+
+    /// One polling interval: the metric, then whether it is active.
+    async fn poll(&mut self) {
+        if self.paused {
+            return;
+        }
+        let metric = self.metric().await;
+        let active = self.client.ask("IsActive", self.object, json!({})).await["ok"]["result"].as_bool();
+        self.failures = if metric.is_some() && active.is_some() { 0 } else { self.failures + 1 };
+        if let Some(cached) = &mut self.cached {
+            *cached = metric;
+        }
+        self.activate(active);
+    }
+
+    fn activate(&mut self, active: Option<bool>) {
+        match active {
+            Some(true) if self.replicas == 0 => self.replicas = self.min.max(1),
+            Some(false) if self.min == 0 => self.replicas = 0,
+            _ => {}
+        }
+    }
+
+    /// The autoscaler looks: it holds without a metric, and does nothing for what sleeps.
+    async fn autoscale(&mut self) {
+        if self.paused || self.replicas == 0 {
+            return;
+        }
+        let fresh = if let Some(cached) = self.cached { cached } else { self.metric().await };
+        let (threshold, fallback) = self.fallback;
+        let fallback = if self.if_higher { fallback.max(self.replicas) } else { fallback };
+        let fell_back = (self.failures >= threshold).then(|| f64::from(fallback));
+        let Some(metric) = fresh.or(fell_back) else { return };
+        // Target 1 of type AverageValue: the wish is the metric itself, but for the tolerance.
+        if (metric / f64::from(self.replicas) - 1.0).abs() > 0.1 {
+            self.replicas = (metric.ceil() as u32).max(self.min.max(1));
+        }
+    }
+
+    async fn round(&mut self) -> u32 {
+        self.poll().await;
+        self.autoscale().await;
+        self.replicas
+    }
+}
+
+/// A service on `port`, which may have been another's a moment ago.
+async fn service_on(port: u16) -> Service {
+    let listen = ([127, 0, 0, 1], port).into();
+    for _ in 0..100 {
+        let grpc = Some(GrpcConfig { listen, tls: None });
+        let config = Config { workloads: workloads(), grpc, ..Config::default() };
+        match Service::new(config, Arc::new(Nowhere), None).await {
+            Ok(service) => return service,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+    panic!("port {port} is not to be had");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sleeps_is_woken_scaled_and_put_to_sleep_again() {
+    let Some(python) = python::python_with_clients() else { return };
+    support::http::install_cryptography();
+    let mut service = service(None).await;
+    let mut client = Client::start(&python, &[service.grpc_address().expect("it listens").to_string()]);
+    let mut keda = Keda::of(&mut client, "idle", 0, 0);
+    service.tick(at(0), &facts(at(0), &[("idle", 0.0)])).await;
+    assert_eq!(keda.round().await, 0);
+    service.tick(at(15), &facts(at(15), &[("idle", 40.0)])).await;
+    keda.poll().await;
+    assert_eq!(keda.replicas, 1, "activation is KEDA's, from 0 to 1");
+    keda.autoscale().await;
+    assert_eq!(keda.replicas, 5, "and the rest the autoscaler's");
+    for secs in (30..=900).step_by(15) {
+        service.tick(at(secs), &facts(at(secs), &[("idle", 0.0)])).await;
+    }
+    assert_eq!(keda.round().await, 0, "nothing is wanted, and that is no failure");
+    assert_eq!(keda.failures, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_we_are_gone_it_falls_back_and_with_our_return_it_recovers() {
+    let Some(python) = python::python_with_clients() else { return };
+    support::http::install_cryptography();
+    let port = support::peer::free_port();
+    let mut service = service_on(port).await;
+    let mut client = Client::start(&python, &[format!("127.0.0.1:{port}")]);
+    let mut keda = Keda::of(&mut client, "shop", 2, 4);
+    service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
+    assert_eq!(keda.round().await, 8);
+
+    drop(service);
+    while keda.failures == 0 {
+        keda.poll().await; // connections end when what is under way has been answered
+    }
+    assert_eq!(keda.round().await, 8, "below the threshold the autoscaler holds");
+    assert_eq!(keda.failures, 2);
+    assert_eq!(keda.round().await, 20, "static fallback");
+    keda.replicas = 30;
+    keda.if_higher = true;
+    assert_eq!(keda.round().await, 30, "currentReplicasIfHigher takes nothing away");
+
+    let mut service = service_on(port).await;
+    keda.round().await;
+    assert!(keda.failures > 3, "a start without a first round is no reason to trust us");
+    service.tick(at(60), &facts(at(60), &[("shop", 60.0)])).await;
+    while keda.failures > 0 {
+        keda.poll().await; // the client of gRPC reconnects when it pleases
+    }
+    keda.autoscale().await;
+    assert_eq!(keda.replicas, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_metric_is_that_of_the_last_poll() {
+    let Some(python) = python::python_with_clients() else { return };
+    support::http::install_cryptography();
+    let mut service = service(None).await;
+    let mut client = Client::start(&python, &[service.grpc_address().expect("it listens").to_string()]);
+    let mut keda = Keda::of(&mut client, "shop", 1, 8);
+    keda.cached = Some(None);
+    service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
+    assert_eq!(keda.round().await, 8);
+    service.tick(at(15), &facts(at(15), &[("shop", 120.0)])).await;
+    keda.autoscale().await;
+    assert_eq!(keda.replicas, 8, "between two polls nobody asks us");
+    assert!(keda.round().await > 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_by_keda_nobody_asks_and_paused_by_us_the_answer_holds_and_is_no_failure() {
+    let Some(python) = python::python_with_clients() else { return };
+    support::http::install_cryptography();
+    let mut service = service(None).await;
+    let mut client = Client::start(&python, &[service.grpc_address().expect("it listens").to_string()]);
+    let mut keda = Keda::of(&mut client, "shop", 1, 8);
+    service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
+    assert_eq!(keda.round().await, 8);
+
+    keda.paused = true;
+    service.tick(at(15), &facts(at(15), &[("shop", 120.0)])).await;
+    assert_eq!(keda.round().await, 8);
+    keda.paused = false;
+    let after = keda.round().await;
+    assert!(after > 8, "what was decided meanwhile is still told: {after}");
+
+    let stop = Stop { direction: None, note: "load test".to_owned(), since: at(20), until: None };
+    service.handle().stop(Some("shop"), stop);
+    let surge = |secs| {
+        let mut facts = facts(at(secs), &[("shop", 400.0)]);
+        facts.workloads[0].replicas = Some(Observed { at: at(secs), value: f64::from(after) });
+        facts
+    };
+    let held = service.tick(at(30), &surge(30)).await;
+    let held = held.plan.of("shop").and_then(|decision| decision.to).expect("a decision");
+    assert_eq!(keda.round().await, held);
+    assert_eq!((keda.failures, held), (0, after), "a pause of ours is an answer, not an error that would fall back");
+    service.handle().resume(Some("shop"));
+    service.tick(at(45), &surge(45)).await;
+    assert!(keda.round().await > held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_stream_that_broke_tells_the_present_state_when_it_is_opened_again() {
+    let Some(python) = python::python_with_clients() else { return };
+    support::http::install_cryptography();
+    let port = support::peer::free_port();
+    let mut service = service_on(port).await;
+    let mut client = Client::start(&python, &[format!("127.0.0.1:{port}")]);
+    service.tick(at(0), &facts(at(0), &[("idle", 0.0)])).await;
+    client.say("StreamIsActive", "idle", json!({})).await;
+    assert_eq!(client.hear().await["message"]["result"], false);
+    drop(service);
+    let broken = client.hear().await;
+    assert!(broken["code"].is_string(), "the end of the stream is an error, not an activity: {broken}");
+
+    let mut service = service_on(port).await;
+    service.tick(at(15), &facts(at(15), &[("idle", 40.0)])).await;
+    let opened = loop {
+        client.say("StreamIsActive", "idle", json!({})).await;
+        let heard = client.hear().await;
+        if heard.get("message").is_some() {
+            break heard;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(opened["message"]["result"], true, "at once, without waiting for a change");
 }

@@ -10,7 +10,7 @@ use futures::Stream;
 use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tonic::server::Grpc;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
@@ -73,11 +73,12 @@ pub enum GrpcError {
     Tls(#[source] tonic::transport::Error),
 }
 
-/// A server that runs until it is dropped.
+/// A server that runs until it is dropped: then it takes no more connections, and those there are end with what is under way.
 #[derive(Debug)]
 pub struct GrpcServer {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    /// Its end stops the server.
+    _stop: oneshot::Sender<()>,
 }
 
 impl GrpcServer {
@@ -94,25 +95,21 @@ impl GrpcServer {
         if let Some(tls) = &config.tls {
             server = server.tls_config(read_tls(tls)?).map_err(GrpcError::Tls)?;
         }
-        let serving = server.add_routes(Routes::from(routes)).serve_with_incoming(incoming);
-        let task = tokio::spawn(async move {
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let serving = server.add_routes(Routes::from(routes)).serve_with_incoming_shutdown(incoming, stopped);
+        tokio::spawn(async move {
             if let Err(error) = serving.await {
                 warn!(error = &error as &dyn std::error::Error, "gRPC is answered no more");
             }
         });
-        Ok(Self { address, task })
+        Ok(Self { address, _stop: stop })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for GrpcServer {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

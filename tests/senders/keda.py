@@ -46,6 +46,7 @@ def follow(name, stream):
     try:
         for message in stream:
             say({"stream": name, "message": told(message)})
+        say({"stream": name, "code": "OK"})
     except grpc.RpcError as error:
         say({"stream": name, "code": error.code().name, "text": error.details()})
 

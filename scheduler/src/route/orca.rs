@@ -179,7 +179,7 @@ impl Telling {
     async fn tell(mut self) -> Option<(Result<LoadReport, Status>, Option<Self>)> {
         loop {
             if let Some(next) = self.next {
-                tokio::time::sleep_until(next).await;
+                self.wait(next).await?;
             }
             let (found, interval) = {
                 let reports = self.reports.borrow();
@@ -195,6 +195,13 @@ impl Telling {
                 Err(NoReport::Silent) => {}
             }
         }
+    }
+}
+
+impl Telling {
+    /// `None` when there is nobody any more who would know.
+    async fn wait(&mut self, until: tokio::time::Instant) -> Option<()> {
+        tokio::time::timeout_at(until, async { while self.reports.changed().await.is_ok() {} }).await.err().map(drop)
     }
 }
 
