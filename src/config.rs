@@ -249,6 +249,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.reroute.check().err().map(|fault| format!("reroute: {fault}")));
         faults.extend(self.alerts.check().err().map(|fault| crate::words::chain(&fault)));
         for (index, limit) in self.limits.iter().enumerate() {
             faults.extend(limit.check().err().map(|fault| format!("limits[{index}].{fault}")));
@@ -287,17 +288,22 @@ impl Config {
             ("external_metrics", self.external_metrics != other.external_metrics),
             ("models.directory, s3, trusted_keys or require_signature", !self.models.is_same_place(&other.models)),
             ("kubernetes", self.kubernetes != other.kubernetes),
-            ("workloads.scale.actuator (the first one of Kubernetes)", self.needs_cluster() != other.needs_cluster()),
+            (
+                "workloads.scale.actuator or reroute.http_routes (the first one of Kubernetes)",
+                self.needs_cluster() != other.needs_cluster(),
+            ),
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
 
-    /// Whether a Kubernetes API is needed: some workload is scaled or found there, or a Lease chooses who acts.
+    /// Whether a Kubernetes API is needed: some workload is scaled or found there, weights of a route are set, or a Lease
+    /// chooses who acts.
     #[must_use]
     pub fn needs_cluster(&self) -> bool {
         let there = |scale: &ScaleConfig| matches!(scale.actuator, Some(ActuatorConfig::Kubernetes(_)));
         let asked = self.kubernetes.lease.is_some() || self.kubernetes.discover.is_some();
-        asked || self.workloads.iter().any(|w| w.scale.as_ref().is_some_and(there))
+        let steers = !self.reroute.http_routes.is_empty();
+        asked || steers || self.workloads.iter().any(|w| w.scale.as_ref().is_some_and(there))
     }
 
     /// The predictor's part.

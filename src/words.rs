@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use bellwether_models::incident::{Incident, Severity, Status};
+use bellwether_scheduler::guard::Downstream;
 use bellwether_scheduler::plan::Decision;
 
 use crate::api::chart::{clock, short_number};
@@ -89,6 +90,23 @@ pub fn anomalies(incident: &Incident) -> String {
         );
     }
     text
+}
+
+/// The room that is left in a dependency.
+#[must_use]
+pub fn downstream(room: &Downstream) -> String {
+    let number = |value: Option<f64>| value.map_or("unknown".to_owned(), short_number);
+    let limit = match (room.limit, room.is_full) {
+        (None, _) => "growth does not look at it".to_owned(),
+        (Some(limit), true) => format!("full: no growth while its demand is above {}", short_number(limit)),
+        (Some(limit), false) => format!("no growth above {}", short_number(limit)),
+    };
+    format!(
+        "downstream {}: demand {}, can serve {} at most; {limit}",
+        room.dependency,
+        number(room.demand),
+        number(room.capacity)
+    )
 }
 
 /// A decision with every reason, and what a reactive autoscaler would have said.

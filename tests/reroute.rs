@@ -1,6 +1,9 @@
 //! Load leaves a backend before it is full: the real HAProxy and the real Envoy ask us for weights, Envoy and a client of
 //! gRPC for reports of load, and their traffic is counted.
 
+#[cfg(feature = "kubernetes")]
+#[path = "support/gateway_api.rs"]
+mod gateway_api;
 mod support;
 
 use std::sync::Arc;
@@ -403,4 +406,116 @@ async fn reports_tell_what_is_known_at_the_interval_asked_for_and_nothing_else()
     }
     let crowd = client.ask(&asks("s1", 1)).await;
     assert_eq!(crowd["code"], "RESOURCE_EXHAUSTED", "eight streams are open: {crowd}");
+}
+
+/// Two thirds of the traffic of a route for `web-blue`, by its own weights.
+fn rules() -> Value {
+    json!([
+        { "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }], "timeouts": { "request": "5s" }, "backendRefs": [
+            { "name": "web-blue", "port": 80, "weight": 100, "filters": [{ "type": "RequestHeaderModifier" }] },
+            { "name": "web-green", "port": 80, "weight": 50 },
+            { "name": "canary", "port": 80, "weight": 3 },
+        ] },
+        { "backendRefs": [{ "name": "web-blue", "port": 80, "weight": 0 }] },
+    ])
+}
+
+/// A service that follows the route of `rules` in the cluster at `url`, as a user with `token`.
+#[cfg(feature = "kubernetes")]
+async fn in_cluster(url: &str, token: &str, mode: &str) -> (Service, tempfile::TempDir) {
+    support::http::install_cryptography();
+    let reroute: RerouteConfig = serde_json::from_value(json!({
+        "backends": [
+            { "name": "s1", "load": "a", "capacity": 100.0 }, { "name": "s2", "load": "b", "capacity": 100.0 }
+        ],
+        "http_routes": [{ "namespace": "shop", "name": "web", "mode": mode, "services": [
+            { "service": "web-blue", "backend": "s1" }, { "service": "web-green", "backend": "s2", "weight": 50 }
+        ] }]
+    }))
+    .expect("a configuration");
+    let config = Config { reroute, ..Config::default() };
+    let mut service = Service::new(config, Arc::new(Nowhere), None).await.expect("the scheduler starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, token).expect("a file");
+    let access = bellwether::cluster::ClusterConfig {
+        api_server: Some(url.to_owned()),
+        token_file: Some(file),
+        ..bellwether::cluster::ClusterConfig::default()
+    };
+    let client = bellwether_collector::kubernetes::client(&access.access()).await.expect("a client");
+    service.join(client, None).expect("it joins");
+    (service, folder) // from which the token is read again as it changes
+}
+
+#[cfg(feature = "kubernetes")]
+fn weights(gateway: &gateway_api::FakeGateway) -> Vec<Value> {
+    let route = gateway.route();
+    route["spec"]["rules"][0]["backendRefs"].as_array().expect("a list").iter().map(|r| r["weight"].clone()).collect()
+}
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test]
+async fn a_route_of_the_gateway_api_follows_and_nothing_else_in_it_changes() {
+    let (gateway, url) = gateway_api::FakeGateway::start(rules()).await;
+    let (mut service, _folder) = in_cluster(&url, gateway_api::TOKEN, "act").await;
+    let before = gateway.route();
+    service.tick(at(0), &Snapshot::default()).await;
+    assert_eq!((gateway.route(), gateway.counts()), (before.clone(), (0, 0)), "nothing is known yet");
+
+    service.tick(at(15), &facts(15, 160.0)).await;
+    assert_eq!(weights(&gateway), [50, 50, 3], "half of the first's whole share");
+    let mut expected = before;
+    expected["spec"]["rules"][0]["backendRefs"][0]["weight"] = json!(50);
+    assert_eq!(gateway.route(), expected, "and nothing else");
+    service.tick(at(16), &facts(16, 160.0)).await;
+    assert_eq!(gateway.counts(), (1, 0), "what stands there already is not written");
+
+    gateway.interfere(2);
+    service.tick(at(30), &facts(30, 50.0)).await;
+    assert_eq!(weights(&gateway), [60, 50, 3], "read anew until nobody was faster");
+    gateway.interfere(u32::MAX);
+    service.tick(at(45), &facts(45, 50.0)).await;
+    assert_eq!(weights(&gateway), [60, 50, 3], "it gives up, until the next round");
+    gateway.interfere(0);
+    gateway.change(|route| route["metadata"]["annotations"] = json!({ "bellwether.dev/paused": "true" }));
+    service.tick(at(60), &facts(60, 50.0)).await;
+    assert_eq!(weights(&gateway), [60, 50, 3], "people said to leave it alone");
+    gateway.change(|route| route["metadata"]["annotations"] = json!({}));
+    service.tick(at(75), &facts(75, 50.0)).await;
+    assert_eq!(weights(&gateway), [90, 50, 3], "and it goes on where it would be by now");
+}
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test]
+async fn a_shadow_only_asks_whether_it_could_and_who_may_not_changes_nothing() {
+    let (gateway, url) = gateway_api::FakeGateway::start(rules()).await;
+    let (mut shadow, _folder) = in_cluster(&url, gateway_api::TOKEN, "shadow").await;
+    let before = gateway.route();
+    shadow.tick(at(0), &facts(0, 160.0)).await;
+    assert_eq!((gateway.counts(), gateway.route()), ((0, 1), before.clone()));
+    let (mut stranger, _folder) = in_cluster(&url, "another", "act").await;
+    let view = stranger.tick(at(0), &facts(0, 160.0)).await;
+    assert_eq!((gateway.counts(), gateway.route()), ((0, 1), before));
+    assert_eq!(view.weights[0].weight, 0.5, "the decision stands all the same");
+}
+
+#[tokio::test]
+async fn weights_outlive_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backend =
+        json!([{ "name": "s1", "load": "a", "capacity": 100.0 }, { "name": "s2", "load": "b", "capacity": 100.0 }]);
+    let reroute: RerouteConfig = serde_json::from_value(json!({ "backends": backend })).expect("a configuration");
+    let start = async || {
+        let config = Config { reroute: reroute.clone(), ..Config::default() };
+        Service::new(config, Arc::new(Nowhere), Some(folder.path().to_owned())).await.expect("the scheduler starts")
+    };
+    let cut = start().await.tick(at(0), &facts(0, 160.0)).await;
+    assert_eq!(cut.weights[0].weight, 0.5);
+    let after = start().await.tick(at(15), &facts(15, 50.0)).await;
+    assert!(
+        (after.weights[0].weight - 0.6).abs() < 1e-9,
+        "it comes back step by step all the same: {:?}",
+        after.weights
+    );
 }

@@ -99,3 +99,58 @@ async fn what_if_answers_on_the_facts_of_now_and_changes_nothing() {
     let learnt = shop.get("/api/v1/workloads/shop/learnt").await;
     assert_eq!((&learnt["forecast_believed"], &learnt["startup_seconds"]), (&json!(true), &Value::Null), "{learnt}");
 }
+
+const NODES: &str = "reroute:
+  backends:
+    - { name: n1, load: sum(requests), capacity: 100 }
+    - { name: n2, load: sum(requests) + 2, capacity: 100 }
+    - { name: n3, load: sum(requests) + 50, capacity: 100 }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_on_their_way_to_a_node_count_before_they_are_seen_there() {
+    let mut cluster = Shop(Served::begin(minute(0), &format!("{SHOP}{NODES}")).await);
+    cluster.look(0, 60.0).await;
+    let pod = |name: &str, cores: u32, nodes: &[&str]| {
+        let container = json!({ "resources": { "requests": { "cpu": cores.to_string() } } });
+        let pod = json!({ "metadata": { "namespace": "shop", "name": name }, "spec": { "containers": [container] } });
+        json!({ "Pod": pod, "Nodes": null, "NodeNames": nodes })
+    };
+    let scores = async |name: &str, cores| {
+        let (_, scored) = cluster.post("/api/v1/extender/prioritize", pod(name, cores, &["n1", "n2", "n3"])).await;
+        [0, 1, 2].map(|i| scored[i]["Score"].as_i64().expect("a score"))
+    };
+    assert_eq!(scores("first", 20).await, [4, 4, 0]);
+    assert_eq!(scores("second", 1).await, [3, 3, 0], "half of the first is on its way to each of the best");
+    assert_eq!(scores("first", 20).await, [4, 4, 0], "who is placed anew does not stand in its own way");
+    let filter = pod("third", 60, &["n1", "n3"]);
+    let (_, filtered) = cluster.post("/api/v1/extender/filter", filter).await;
+    assert_eq!(filtered["NodeNames"], json!(["n1"]), "{filtered}");
+    let (_, filtered) = cluster.post("/api/v1/extender/filter", pod("fourth", 1, &["n1", "n2"])).await;
+    let why = filtered["FailedNodes"]["n1"].as_str().expect("the third went there, as there was no choice");
+    assert!(why.contains("on its way"), "{filtered}");
+}
+
+const CHAIN: &str = "workloads:
+  - name: shop
+    demand: sum(requests)
+    depends_on: [db]
+    scale: { max: 40, capacity_per_replica: 10, downstream_headroom: 0.9 }
+  - { name: db, demand: sum(requests) * 3, scale: { max: 10, capacity_per_replica: 20 } }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_if_tells_the_room_that_is_left_downstream_and_does_not_grow_beyond_it() {
+    let mut shop = Shop(Served::begin(minute(0), CHAIN).await);
+    shop.look(0, 61.0).await;
+    let path = "/api/v1/workloads/shop/what-if";
+    let (_, answer) = shop.post(path, json!({ "demand_factor": 3 })).await;
+    let room = json!([{ "dependency": "db", "demand": 183.0, "capacity": 200.0, "limit": 180.0, "is_full": true }]);
+    assert_eq!(answer["downstream"], room, "{answer}");
+    assert_eq!(answer["then"]["to"], answer["then"]["from"], "what it calls is full: {answer}");
+    let more = json!({ "demand_factor": 3, "scale": { "downstream_headroom": 0.95 } });
+    let (_, answer) = shop.post(path, more).await;
+    assert_eq!((&answer["downstream"][0]["is_full"], &answer["then"]["to"]), (&json!(false), &json!(23)), "{answer}");
+    let told = shop.command(&["what-if", "shop"]);
+    assert!(told.contains("downstream db: demand 183, can serve 200 at most; full"), "{told}");
+}

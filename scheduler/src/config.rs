@@ -2,8 +2,11 @@
 
 mod bounds;
 mod cluster;
+mod gateway;
+mod placement;
 mod trust;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bounds::{BudgetConfig, Day, MaxBreach, WindowConfig, Zone};
 pub use self::cluster::{KubernetesConfig, LeaseConfig};
+pub use self::gateway::{HttpRouteConfig, ServiceConfig};
+pub use self::placement::{PlacementConfig, PodRequest};
 pub use self::trust::TrustConfig;
 pub use crate::grpc::{GrpcConfig, GrpcTls};
 pub use crate::limit::Limit;
@@ -457,6 +462,10 @@ pub struct RerouteConfig {
     pub envoy: Option<EnvoyConfig>,
     /// How clients that balance by themselves are told how full the backends are.
     pub orca: OrcaConfig,
+    /// Routes of Kubernetes' Gateway API whose weights are set. Default none.
+    pub http_routes: Vec<HttpRouteConfig>,
+    /// How pods on their way to a node count, where the nodes are backends.
+    pub placement: PlacementConfig,
     /// Backends that share the load.
     pub backends: Vec<BackendConfig>,
     /// How far ahead saturation is looked for: the time a change of weight takes to show. Default 2m.
@@ -494,6 +503,8 @@ impl Default for RerouteConfig {
             haproxy: None,
             envoy: None,
             orca: OrcaConfig::default(),
+            http_routes: Vec::new(),
+            placement: PlacementConfig::default(),
             backends: Vec::new(),
             lead: Duration::from_secs(120),
             cut_above: Fraction(0.8),
@@ -510,6 +521,39 @@ impl Default for RerouteConfig {
 }
 
 impl RerouteConfig {
+    /// What single fields cannot know.
+    ///
+    /// # Errors
+    /// [`RerouteFault`], which names the first contradiction.
+    pub fn check(&self) -> Result<(), RerouteFault> {
+        let names: BTreeSet<&str> = self.backends.iter().map(|backend| backend.name.as_str()).collect();
+        let mut called = BTreeMap::new();
+        for backend in &self.backends {
+            let others = backend.orca.iter().flat_map(|orca| &orca.authorities);
+            for name in others.chain([&backend.name]) {
+                let before = called.insert(name.to_lowercase(), &backend.name);
+                if let Some(first) = before.filter(|before| *before != &backend.name) {
+                    let (name, first, second) = (name.clone(), first.clone(), backend.name.clone());
+                    return Err(RerouteFault::CalledAlike { name, first, second });
+                }
+            }
+        }
+        let services = self.http_routes.iter().flat_map(|route| route.services.iter().map(move |s| (route, s)));
+        for (route, service) in services {
+            if !names.contains(service.backend.as_str()) {
+                let (route, backend) = (route.to_string(), service.backend.clone());
+                return Err(RerouteFault::NoBackend { route, backend });
+            }
+            if service.weight == 0 {
+                return Err(RerouteFault::NoWeight { route: route.to_string(), service: service.service.clone() });
+            }
+        }
+        if !(self.placement.unasked.is_finite() && self.placement.unasked >= 0.0) {
+            return Err(RerouteFault::Unasked { unasked: self.placement.unasked });
+        }
+        Ok(())
+    }
+
     /// Whether each backend's load is reported at the same address of its own as in `other`.
     #[must_use]
     pub fn same_load_report_addresses(&self, other: &Self) -> bool {
@@ -519,6 +563,43 @@ impl RerouteConfig {
         };
         of(self) == of(other)
     }
+}
+
+/// Why a reroute section cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RerouteFault {
+    /// A client could mean either.
+    #[error("{name:?} calls both backend {first:?} and backend {second:?}; names and orca.authorities must differ")]
+    CalledAlike {
+        /// The name or authority.
+        name: String,
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A service follows nobody.
+    #[error("http_routes: {route} follows backend {backend:?}, which is none; name one of reroute.backends")]
+    NoBackend {
+        /// Which route.
+        route: String,
+        /// The name that is not there.
+        backend: String,
+    },
+    /// A full weight of nothing.
+    #[error("http_routes: in {route} the weight of {service:?} is 0; it is that of the whole share, at least 1")]
+    NoWeight {
+        /// Which route.
+        route: String,
+        /// Which service.
+        service: String,
+    },
+    /// The load of a pod that is none.
+    #[error("placement.unasked {unasked} is not a finite number of at least 0")]
+    Unasked {
+        /// As written.
+        unasked: f64,
+    },
 }
 
 /// Where HAProxy's agent checks are answered.
@@ -720,6 +801,22 @@ mod tests {
         assert!(serde_json::from_str::<ScaleConfig>(r#"{"target_utilisation": 80}"#).is_err());
         let plain: ScaleConfig = serde_json::from_str("{}").expect("everything has a default");
         assert_eq!(plain, ScaleConfig::default());
+    }
+
+    #[test]
+    fn backends_that_are_called_alike_and_routes_that_follow_nobody_are_refused() {
+        let checked = |text: &str| serde_json::from_str::<RerouteConfig>(text).expect("it parses").check();
+        let backends = r#"{"name": "a", "load": "a", "capacity": 1}, {"name": "b", "load": "b", "capacity": 1"#;
+        let alike = checked(&format!(r#"{{"backends": [{backends}, "orca": {{"authorities": ["A"]}}}}]}}"#));
+        assert!(matches!(alike, Err(RerouteFault::CalledAlike { .. })), "{alike:?}");
+        let route = |backend: &str, weight: u32| {
+            let service = format!(r#"{{"service": "web", "backend": "{backend}", "weight": {weight}}}"#);
+            let route = format!(r#"{{"namespace": "shop", "name": "web", "services": [{service}]}}"#);
+            checked(&format!(r#"{{"backends": [{backends}}}], "http_routes": [{route}]}}"#))
+        };
+        assert_eq!(route("b", 100), Ok(()));
+        assert!(matches!(route("c", 100), Err(RerouteFault::NoBackend { .. })));
+        assert!(matches!(route("a", 0), Err(RerouteFault::NoWeight { .. })));
     }
 
     #[test]

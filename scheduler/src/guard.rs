@@ -85,6 +85,34 @@ pub fn guard(
     plan
 }
 
+/// The room that is left in a dependency.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Downstream {
+    /// Which.
+    pub dependency: String,
+    /// Demand made of it; `None` when nothing fresh is known.
+    pub demand: Option<f64>,
+    /// What all the replicas it may have can serve; `None` until that is known.
+    pub capacity: Option<f64>,
+    /// The demand above which the workload does not grow: `downstream_headroom` of the capacity; `None` without one.
+    pub limit: Option<f64>,
+    /// Whether it keeps the workload from growing.
+    pub is_full: bool,
+}
+
+/// The room that is left in what `workload` depends on, as far as we scale it: it is one of `workloads`.
+#[must_use]
+pub fn downstream(
+    workload: &Workload,
+    snapshot: &Snapshot,
+    fleet: &Fleet,
+    workloads: &[Workload],
+    now: Timestamp,
+) -> Vec<Downstream> {
+    let outlooks = snapshot.workloads.iter().map(|o| (o.workload.as_str(), o)).collect();
+    rooms(workload, &Surroundings { outlooks, fleet, workloads }, now)
+}
+
 fn keep_bounds(decision: &mut Decision, scale: &ScaleConfig) {
     decision.to = decision.to.map(|to| match decision.from {
         Some(from) if to == from => to, // outside the bounds already: to hold is not ours to forbid
@@ -164,19 +192,29 @@ fn mind_dependencies(decision: &mut Decision, workload: &Workload, around: &Surr
     if direction(decision) != Some(Direction::Up) {
         return;
     }
-    let dependencies = around.workloads.iter().filter(|w| workload.depends_on.contains(&w.name));
-    let full = dependencies.filter_map(|dependency| {
-        let scale = settings(around.fleet, dependency, now);
-        let demand = around.outlooks.get(dependency.name.as_str())?.demand?;
-        let capacity = scale.capacity_per_replica?.value() * f64::from(scale.max);
-        let fresh = now.since(demand.at).max(demand.at.since(now)) <= scale.max_fact_age;
-        let full = fresh && demand.value > headroom.value() * capacity;
-        full.then(|| (dependency.name.clone(), demand.value, capacity))
+    let full = rooms(workload, around, now).into_iter().filter_map(|room| {
+        let (demand, capacity) = room.demand.zip(room.capacity)?;
+        (demand > headroom.value() * capacity).then_some((room.dependency, demand, capacity))
     });
     if let Some((dependency, demand, capacity)) = full.max_by(|a, b| (a.1 / a.2).total_cmp(&(b.1 / b.2))) {
         let wanted = decision.to.unwrap_or(0);
         hold(decision, Reason::DownstreamSaturated { dependency, demand, capacity, wanted });
     }
+}
+
+fn rooms(workload: &Workload, around: &Surroundings<'_>, now: Timestamp) -> Vec<Downstream> {
+    let dependencies = around.workloads.iter().filter(|w| workload.depends_on.contains(&w.name));
+    let room = |dependency: &Workload| {
+        let scale = settings(around.fleet, dependency, now);
+        let demand = around.outlooks.get(dependency.name.as_str()).and_then(|outlook| outlook.demand);
+        let fresh = |at: Timestamp| now.since(at).max(at.since(now)) <= scale.max_fact_age;
+        let capacity = scale.capacity_per_replica.map(|one| one.value() * f64::from(scale.max));
+        let demand = demand.filter(|demand| fresh(demand.at)).map(|demand| demand.value);
+        let limit = capacity.zip(workload.scale.downstream_headroom).map(|(all, share)| share.value() * all);
+        let is_full = demand.zip(limit).is_some_and(|(demand, limit)| demand > limit);
+        Downstream { dependency: dependency.name.clone(), demand, capacity, limit, is_full }
+    };
+    dependencies.map(room).collect()
 }
 
 fn settings<'a>(fleet: &Fleet, workload: &'a Workload, now: Timestamp) -> Cow<'a, ScaleConfig> {

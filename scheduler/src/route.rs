@@ -5,8 +5,10 @@
 //! pain, and every weight is full: an overload of the whole never empties the pool.
 
 pub mod envoy;
+pub mod gateway;
 pub mod haproxy;
 pub mod orca;
+pub mod placement;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -96,6 +98,18 @@ impl Routing {
     #[must_use]
     pub fn weight(&self, backend: &str) -> f64 {
         self.weights.get(backend).copied().unwrap_or(1.0)
+    }
+
+    /// Whether anything was ever known of `backend`.
+    #[must_use]
+    pub fn knows(&self, backend: &str) -> bool {
+        self.known_at.contains_key(backend)
+    }
+
+    /// Whether the weights are those of `other`, whatever is known since.
+    #[must_use]
+    pub fn weighs_as(&self, other: &Self) -> bool {
+        self.weights == other.weights
     }
 }
 

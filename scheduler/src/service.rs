@@ -22,10 +22,10 @@ use tracing::{info, warn};
 
 use crate::actuate::offer::Offers;
 use crate::actuate::{self, SeriesSink, keda};
-use crate::config::{BackendConfig, Config, NotUsable, Workload};
+use crate::config::{BackendConfig, Config, NotUsable, RerouteFault, Workload};
 use crate::decide::{Fleet, decide};
 use crate::grpc::{GrpcConfig, GrpcError, GrpcServer};
-use crate::guard::{Control, Stop, guard};
+use crate::guard::{self, Control, Downstream, Stop, guard};
 use crate::history::{History, NotNoted, Plan as MaintenancePlan, Statement};
 use crate::learn::Lesson;
 use crate::notify::config::AlertsFault;
@@ -58,6 +58,9 @@ pub enum StartError {
         /// Why.
         source: NotUsable,
     },
+    /// Load cannot be moved as configured.
+    #[error("load cannot be rerouted as configured")]
+    Reroute(#[from] RerouteFault),
     /// Alerts cannot be sent as configured.
     #[error("alerts cannot be sent as configured")]
     Alerts(#[from] AlertsFault),
@@ -163,7 +166,8 @@ impl Service {
         let client = http_client().map_err(StartError::Client)?;
         let weights = watch::Sender::new(haproxy::Weights::new());
         let responder = respond(&config, &weights).await?;
-        let clusters = watch::Sender::new(envoy::clusters(&config.reroute.backends, &Routing::default()));
+        let routing = state.read::<Routing>(state::ROUTING)?;
+        let clusters = watch::Sender::new(envoy::clusters(&config.reroute.backends, &routing));
         let discovery = discover(&config, &clusters).await?;
         let offers = watch::Sender::<Offers>::default();
         let reports = watch::Sender::new(Reports::of(&[], &config.reroute));
@@ -175,7 +179,7 @@ impl Service {
         fleet.recall(state.read(state::LESSONS)?);
         Ok(Self {
             lessons_kept: None,
-            routing: Routing::default(),
+            routing,
             warnings: state.read(state::WARNINGS)?,
             outbox: Outbox::new(notifier, &config.alerts, client, state.clone()).map_err(StartError::Client)?,
             courier: Courier::new(&config, &Cluster::default()).map_err(StartError::Client)?,
@@ -285,10 +289,11 @@ impl Service {
         let of_model = |gone| Notice::of_model(gone, &people, &self.config.alerts);
         notices.extend(snapshot.taken_back.iter().map(of_model));
         self.courier.may_act(self.cluster.may_act());
-        let (alerts, (), ()) = tokio::join!(
+        let (alerts, (), (), ()) = tokio::join!(
             self.outbox.round(now, &notices, &people),
             write_series(self.sink.as_ref(), now, &plan),
             self.courier.deliver(now, &plan, &self.shared.log),
+            self.cluster.steer(&self.config.reroute.http_routes, &self.routing),
         );
         let view = Arc::new(View { plan, alerts, weights });
         self.shared.view.send_replace(view.clone());
@@ -374,6 +379,9 @@ impl Service {
 
     fn route(&mut self, now: Timestamp, snapshot: &Snapshot) -> Vec<Weight> {
         let (weights, routing) = route::weigh(snapshot, &self.routing, &self.config.reroute, now);
+        if !routing.weighs_as(&self.routing) {
+            self.shared.keep(state::ROUTING, &routing);
+        }
         self.routing = routing;
         self.shared.weights.send_replace(haproxy::by_name(&weights));
         self.shared.clusters.send_replace(envoy::clusters(&self.config.reroute.backends, &self.routing));
@@ -410,20 +418,32 @@ impl Handle {
         })
     }
 
-    /// What would be decided at `now` on the facts of `snapshot` if `workload` were as it is given. Nothing is done, recorded
-    /// or remembered.
+    /// What would be decided at `now` on the facts of `snapshot` for the first of `workloads`, the others being those
+    /// beside it. Nothing is done, recorded or remembered.
     #[must_use]
     pub fn what_if(
         &self,
         snapshot: &Snapshot,
-        workload: &Workload,
+        workloads: &[Workload],
         cadence: Duration,
         now: Timestamp,
     ) -> Option<Decision> {
-        let (fleet, workloads) = (self.0.fleet(), std::slice::from_ref(workload));
-        let plan = decide(snapshot, &fleet, workloads, cadence, now);
+        let fleet = self.0.fleet();
+        let plan = decide(snapshot, &fleet, workloads.get(..1)?, cadence, now);
         let plan = guard(plan, snapshot, &fleet, workloads, &self.control(), now);
         plan.decisions.into_iter().next()
+    }
+
+    /// The room that is left in the dependencies of `workload`, which is one of `workloads`.
+    #[must_use]
+    pub fn downstream(
+        &self,
+        snapshot: &Snapshot,
+        workload: &Workload,
+        workloads: &[Workload],
+        now: Timestamp,
+    ) -> Vec<Downstream> {
+        guard::downstream(workload, snapshot, &self.0.fleet(), workloads, now)
     }
 
     /// What the past of `workload` teaches.
@@ -558,6 +578,7 @@ fn check(config: &Config) -> Result<(), StartError> {
         let unusable = |source| StartError::Unusable { workload: workload.name.clone(), source };
         workload.scale.check().map_err(unusable)?;
     }
+    config.reroute.check()?;
     config.alerts.check()?;
     Ok(())
 }

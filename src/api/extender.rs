@@ -1,14 +1,19 @@
 //! An extender of Kubernetes' scheduler: new pods go where there will be room.
 //!
 //! Each node is a backend of `reroute` of the same name. Filtered out are nodes that will be full, unless all will be;
-//! scored is the room that is foreseen. A node we know nothing of is let pass, with a middling score.
+//! scored is the room that is foreseen, less the pods that are on their way. A node we know nothing of is let pass, with a
+//! middling score.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
+use bellwether_models::outlook::Outlook;
+use bellwether_scheduler::config::BackendConfig;
 use bellwether_scheduler::route::Weight;
+use bellwether_scheduler::route::placement::{Placements, load_of, name_of};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,13 +31,16 @@ pub fn router(faces: Faces) -> Router {
     Router::new()
         .route("/api/v1/extender/filter", post(filter))
         .route("/api/v1/extender/prioritize", post(prioritize))
-        .with_state(faces)
+        .with_state(Extender { faces, placements: Arc::default() })
 }
 
 /// What the scheduler sends. Its fields are named as in Go.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Asked {
+    /// The pod that is to be placed.
+    #[serde(default)]
+    pod: Value,
     /// Whole nodes, when the scheduler does not send names alone.
     #[serde(default)]
     nodes: Option<Nodes>,
@@ -70,11 +78,15 @@ impl Asked {
     }
 }
 
-async fn filter(State(faces): State<Faces>, Json(asked): Json<Asked>) -> Json<Filtered> {
+async fn filter(State(extender): State<Extender>, Json(asked): Json<Asked>) -> Json<Filtered> {
     let names = asked.names();
-    let view = faces.scheduler.view();
-    let failed = full(&names, &view.weights);
+    let rooms = extender.rooms(&asked.pod);
+    let failed = full(&names, &rooms);
     let stays = |name: &str| !failed.contains_key(name);
+    let left: Vec<&str> = names.iter().map(String::as_str).filter(|name| stays(name)).collect();
+    if let [only] = left[..] {
+        extender.place(&asked.pod, &[only]); // the scheduler asks for no scores where there is no choice
+    }
     let nodes = asked
         .nodes
         .map(|nodes| Nodes { items: nodes.items.into_iter().filter(|node| name(node).is_none_or(stays)).collect() });
@@ -82,29 +94,89 @@ async fn filter(State(faces): State<Faces>, Json(asked): Json<Asked>) -> Json<Fi
     Json(Filtered { nodes, node_names, failed_nodes: failed, ..Filtered::default() })
 }
 
-async fn prioritize(State(faces): State<Faces>, Json(asked): Json<Asked>) -> Json<Vec<Scored>> {
-    let view = faces.scheduler.view();
-    let score = |host: String| Scored { score: room(&host, &view.weights), host };
-    Json(asked.names().into_iter().map(score).collect())
+async fn prioritize(State(extender): State<Extender>, Json(asked): Json<Asked>) -> Json<Vec<Scored>> {
+    let rooms = extender.rooms(&asked.pod);
+    let score = |host: String| Scored { score: score(&host, &rooms), host };
+    let scored: Vec<Scored> = asked.names().into_iter().map(score).collect();
+    extender.place(&asked.pod, &best(&scored));
+    Json(scored)
+}
+
+/// The nodes, and the pods on their way to them.
+#[derive(Clone)]
+struct Extender {
+    faces: Faces,
+    placements: Arc<Mutex<Placements>>,
+}
+
+/// Expected load over capacity of each node of which something is known.
+type Rooms = HashMap<String, f64>;
+
+impl Extender {
+    /// As `pod` finds them, wherever it was thought to be before.
+    fn rooms(&self, pod: &Value) -> Rooms {
+        let (config, view) = (self.faces.config.borrow().clone(), self.faces.scheduler.view());
+        let mut placements = self.placements();
+        placements.forget(&name_of(pod));
+        let loads = self.loads();
+        let seen = |node: &str| loads.get(node).copied();
+        let coming = placements.under_way(seen, &config.reroute.placement, (self.faces.clock)());
+        drop(placements);
+        rooms(&view.weights, &config.reroute.backends, &coming)
+    }
+
+    fn place(&self, pod: &Value, nodes: &[&str]) {
+        let config = self.faces.config.borrow().reroute.placement.clone();
+        let loads = self.loads();
+        let seen = |node: &str| loads.get(node).copied();
+        let load = load_of(pod, &config);
+        self.placements().place(&name_of(pod), load, nodes, seen, &config, (self.faces.clock)());
+    }
+
+    /// The load of each node as it is measured now.
+    fn loads(&self) -> HashMap<String, f64> {
+        let snapshot = self.faces.snapshots.borrow();
+        let load = |outlook: &Outlook| Some((outlook.workload.clone(), outlook.demand?.value));
+        snapshot.backends.iter().filter_map(load).collect()
+    }
+
+    fn placements(&self) -> MutexGuard<'_, Placements> {
+        self.placements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rooms(weights: &[Weight], backends: &[BackendConfig], coming: &HashMap<String, f64>) -> Rooms {
+    let expected: HashMap<&str, f64> =
+        weights.iter().filter_map(|weight| Some((weight.backend.as_str(), weight.saturation?))).collect();
+    let room = |backend: &BackendConfig| {
+        let coming = coming.get(&backend.name).copied().unwrap_or(0.0);
+        Some((backend.name.clone(), expected.get(backend.name.as_str())? + coming / backend.capacity.value()))
+    };
+    backends.iter().filter_map(room).collect()
 }
 
 /// The nodes that will be full, each with why; none when that would leave nowhere to go.
-fn full(names: &[String], weights: &[Weight]) -> BTreeMap<String, String> {
+fn full(names: &[String], rooms: &Rooms) -> BTreeMap<String, String> {
     let why = |name: &String| {
-        let saturation = saturation(name, weights)?;
-        let text = format!("its load is expected at {:.0} % of what it can carry", saturation * 100.0);
+        let saturation = *rooms.get(name)?;
+        let text = format!(
+            "its load, with what is on its way to it, is expected at {:.0} % of what it can carry",
+            saturation * 100.0
+        );
         (saturation >= FULL).then(|| (name.clone(), text))
     };
     let failed: BTreeMap<String, String> = names.iter().filter_map(why).collect();
     if failed.len() < names.len() { failed } else { BTreeMap::new() }
 }
 
-fn room(name: &str, weights: &[Weight]) -> i64 {
-    saturation(name, weights).map_or(UNKNOWN, |s| ((1.0 - s).clamp(0.0, 1.0) * BEST).round() as i64)
+fn score(name: &str, rooms: &Rooms) -> i64 {
+    rooms.get(name).map_or(UNKNOWN, |s| ((1.0 - s).clamp(0.0, 1.0) * BEST).round() as i64)
 }
 
-fn saturation(name: &str, weights: &[Weight]) -> Option<f64> {
-    weights.iter().find(|weight| weight.backend == name)?.saturation
+/// Where the scheduler is likeliest to put the pod.
+fn best(scored: &[Scored]) -> Vec<&str> {
+    let most = scored.iter().map(|scored| scored.score).max();
+    scored.iter().filter(|scored| Some(scored.score) == most).map(|scored| scored.host.as_str()).collect()
 }
 
 fn name(node: &Value) -> Option<&str> {
@@ -113,6 +185,8 @@ fn name(node: &Value) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_scheduler::RerouteConfig;
+    use bellwether_scheduler::config::PlacementConfig;
     use bellwether_scheduler::route::Grounds;
 
     use super::*;
@@ -127,6 +201,14 @@ mod tests {
         saturations.iter().map(weight).collect()
     }
 
+    /// Nodes of 10 cores.
+    fn nodes(names: &[&str]) -> Vec<BackendConfig> {
+        let node = |name: &&str| serde_json::json!({ "name": name, "load": "cores", "capacity": 10.0 });
+        let nodes: Vec<Value> = names.iter().map(node).collect();
+        let config: RerouteConfig = serde_json::from_value(serde_json::json!({ "backends": nodes })).unwrap();
+        config.backends
+    }
+
     fn names(of: &[&str]) -> Vec<String> {
         of.iter().map(|name| (*name).to_owned()).collect()
     }
@@ -134,17 +216,44 @@ mod tests {
     #[test]
     fn a_node_that_will_be_full_is_passed_over_unless_all_will_be() {
         let weights = weights(&[("a", Some(1.2)), ("b", Some(0.4)), ("c", None), ("d", Some(1.0))]);
-        let failed = full(&names(&["a", "b", "c", "stranger"]), &weights);
+        let rooms = rooms(&weights, &nodes(&["a", "b", "c", "d"]), &HashMap::new());
+        let failed = full(&names(&["a", "b", "c", "stranger"]), &rooms);
         assert_eq!(failed.keys().collect::<Vec<_>>(), ["a"]);
         assert!(failed["a"].contains("120 %"), "{failed:?}");
-        assert!(full(&names(&["a", "d"]), &weights).is_empty());
+        assert!(full(&names(&["a", "d"]), &rooms).is_empty());
     }
 
     #[test]
     fn the_more_room_is_foreseen_the_higher_the_score() {
         let weights = weights(&[("a", Some(1.2)), ("b", Some(0.4)), ("c", None)]);
-        let scores: Vec<i64> = ["a", "b", "c", "stranger"].iter().map(|name| room(name, &weights)).collect();
+        let rooms = rooms(&weights, &nodes(&["a", "b", "c"]), &HashMap::new());
+        let scores: Vec<i64> = ["a", "b", "c", "stranger"].iter().map(|name| score(name, &rooms)).collect();
         assert_eq!(scores, [0, 6, UNKNOWN, UNKNOWN]);
+    }
+
+    /// Thirty pods of a core within a second, each where it is scored best: cores that each of three nodes is left to carry.
+    fn thirty_pods(config: &PlacementConfig) -> Vec<f64> {
+        let (hosts, mut loads) = (["a", "b", "c"], HashMap::from([("a", 1.0), ("b", 2.0), ("c", 3.0)]));
+        let weights = weights(&[("a", Some(0.1)), ("b", Some(0.2)), ("c", Some(0.3))]);
+        let (backends, now) = (nodes(&hosts), bellwether_models::series::Timestamp::from_secs(0));
+        let (measured, mut placements) = (loads.clone(), Placements::default());
+        for pod in 0..30 {
+            let seen = |node: &str| measured.get(node).copied();
+            let rooms = rooms(&weights, &backends, &placements.under_way(seen, config, now));
+            let scored = hosts.map(|host| Scored { host: host.to_owned(), score: score(host, &rooms) });
+            let likeliest = best(&scored);
+            placements.place(&pod.to_string(), 1.0, &likeliest, seen, config, now);
+            *loads.get_mut(likeliest[pod % likeliest.len()]).unwrap() += 1.0; // the scheduler picks any of the best
+        }
+        hosts.map(|host| loads[host]).to_vec()
+    }
+
+    #[test]
+    fn pods_that_come_at_once_do_not_all_go_where_there_was_most_room_before() {
+        let counted = thirty_pods(&PlacementConfig::default());
+        assert!(counted.iter().all(|load| (10.0..=14.0).contains(load)), "{counted:?}");
+        let blind = thirty_pods(&PlacementConfig { settle: std::time::Duration::ZERO, ..PlacementConfig::default() });
+        assert_eq!(blind, [31.0, 2.0, 3.0], "without counting what is on its way");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_models::duration::as_optional_text;
 use bellwether_models::outlook::{Foresight, Outlook, Snapshot};
-use bellwether_scheduler::guard::{Control, Stop};
+use bellwether_scheduler::guard::{Control, Downstream, Stop};
 use bellwether_scheduler::plan::{Decision, Direction};
 use bellwether_scheduler::{ScaleConfig, Workload};
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,8 @@ fn one() -> f64 {
 struct Compared {
     now: Option<Decision>,
     then: Option<Decision>,
+    /// The room that is left in what it depends on, under the settings that are asked about.
+    downstream: Vec<Downstream>,
 }
 
 async fn control(State(faces): State<Faces>) -> Json<Control> {
@@ -131,11 +133,17 @@ async fn what_if(State(faces): State<Faces>, Path(name): Path<String>, Json(aske
     }
     let other = Workload { scale: with(&workload.scale, asked.scale)?, ..workload.clone() };
     let (facts, now) = (faces.snapshots.borrow().clone(), (faces.clock)());
-    let decide = |facts: &Snapshot, workload: &Workload| {
-        faces.scheduler.what_if(facts, workload, config.cadence.duration(), now)
+    let with_others = |first: &Workload| -> Vec<Workload> {
+        let others = scheduler.workloads.iter().filter(|w| w.name != name).cloned();
+        std::iter::once(first.clone()).chain(others).collect()
     };
-    let then = decide(&multiplied(&facts, &name, asked.demand_factor), &other);
-    Ok(Json(Compared { now: decide(&facts, workload), then }))
+    let (written, changed) = (with_others(workload), with_others(&other));
+    let decide = |facts: &Snapshot, workloads: &[Workload]| {
+        faces.scheduler.what_if(facts, workloads, config.cadence.duration(), now)
+    };
+    let then = decide(&multiplied(&facts, &name, asked.demand_factor), &changed);
+    let downstream = faces.scheduler.downstream(&facts, &other, &changed, now);
+    Ok(Json(Compared { now: decide(&facts, &written), then, downstream }))
 }
 
 /// `scale` with what `changes` names.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use bellwether_scheduler::guard::Downstream;
 use bellwether_scheduler::plan::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ pub struct Args {
 struct Compared {
     now: Option<Decision>,
     then: Option<Decision>,
+    #[serde(default)]
+    downstream: Vec<Downstream>,
 }
 
 /// Runs the command.
@@ -49,6 +52,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         let said = |decision: &Option<Decision>| decision.as_ref().map(words::decision).unwrap_or_default();
         line(&format!("now:\n{}\nthen:\n{}", said(&compared.now), said(&compared.then)))?;
+        for room in &compared.downstream {
+            line(&words::downstream(room))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "kubernetes")]
+use tracing::{info, warn};
+
 use crate::actuate::Actuator;
-use crate::config::KubernetesConfig;
+use crate::config::{HttpRouteConfig, KubernetesConfig};
+use crate::route::Routing;
+
+/// Longest wait for one route: rounds wait for it.
+#[cfg(feature = "kubernetes")]
+const STEERED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// See the module.
 #[derive(Default)]
@@ -45,8 +53,48 @@ fn identity() -> String {
     format!("{host}-{}-{:x}", std::process::id(), begun.as_nanos())
 }
 
+#[cfg(feature = "kubernetes")]
+impl Cluster {
+    /// Brings `routes` to the weights of `routing`, if it is ours to do so. What fails is logged, and tried again in the
+    /// next round.
+    pub(super) async fn steer(&self, routes: &[HttpRouteConfig], routing: &Routing) {
+        let Some(client) = self.client.as_ref().filter(|_| self.may_act()) else { return };
+        futures::future::join_all(routes.iter().map(|route| steer_one(client, route, routing))).await;
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+async fn steer_one(client: &kube::Client, route: &HttpRouteConfig, routing: &Routing) {
+    use crate::route::gateway::{Steered, steer};
+    let outcome = match tokio::time::timeout(STEERED_WITHIN, steer(client, route, routing)).await {
+        Ok(Ok(Steered::Unchanged)) => "unchanged",
+        Ok(Ok(Steered::LeftAlone)) => "left_alone",
+        Ok(Ok(Steered::Changed(changes))) => {
+            info!(%route, ?changes, mode = ?route.mode, "weights of a route");
+            if route.mode == crate::config::Mode::Act { "changed" } else { "would_change" }
+        }
+        Ok(Ok(Steered::Contested)) => {
+            warn!(%route, "somebody else kept changing a route; its weights are set in the next round");
+            "contested"
+        }
+        Ok(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            warn!(%route, error, "weights of a route not set; deploy/kubernetes/rbac.yaml has the rights that are needed");
+            "failed"
+        }
+        Err(_) => {
+            warn!(%route, "weights of a route not set in time");
+            "failed"
+        }
+    };
+    metrics::counter!("bellwether_scheduler_http_routes_total", "outcome" => outcome).increment(1);
+}
+
 #[cfg(not(feature = "kubernetes"))]
 impl Cluster {
+    #[allow(clippy::unused_async, reason = "as with a cluster")]
+    pub(super) async fn steer(&self, _: &[HttpRouteConfig], _: &Routing) {}
+
     pub(super) fn may_act(&self) -> bool {
         true
     }

@@ -13,6 +13,8 @@ pub(super) const CONTROL: &str = "control.json";
 pub(super) const LESSONS: &str = "lessons.json";
 /// Warnings of what is foreseen.
 pub(super) const WARNINGS: &str = "warnings.json";
+/// The weights of backends.
+pub(super) const ROUTING: &str = "routing.json";
 /// Alerts under way.
 pub(super) const ALERTS: &str = "notices.json";
 
