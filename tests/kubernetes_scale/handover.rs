@@ -41,7 +41,7 @@ kubernetes:
   api_server: {url}
   token_file: {token:?}
   insecure_skip_verify: true
-  lease: {{ namespace: {namespace}, duration: 3s }}
+  lease: {{ namespace: {namespace}, duration: 5s }}
 "
     );
     std::fs::create_dir_all(folder).expect("a folder");
@@ -60,7 +60,7 @@ async fn awaits(world: &World, system: &System, count: i32) {
 
 /// For a while `web` stays as it is, whatever anybody wants.
 async fn stays(world: &World, count: i32) {
-    for _ in 0..40 {
+    for _ in 0..30 {
         assert_eq!(world.replicas("web").await, count);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
