@@ -33,10 +33,23 @@ const CLIP: f32 = 20.0;
 const FLOOR: f32 = 0.02;
 /// Rows before and after a surprising one that are not learnt either.
 const QUARANTINE: u32 = 32;
+/// Residuals beyond this many deviations say no more.
+const RESIDUAL_CLIP: f32 = 30.0;
+/// Deviations from which a metric adds to a distance by their logarithm only: what is far out in one metric is told by
+/// its residual, the distance is to tell what lies in many.
+const FAR_OUT: f32 = 4.0;
+/// Weight of the distance beside the residual where a row stands alone: a distance tells that things are unlike before,
+/// a residual that something has happened now.
+const DISTANCE: f64 = 0.8;
 /// Surprise up to which the mean evidence of the last rows may carry a single row.
-const CARRY: f64 = 2.0;
+const CARRY: f64 = 2.1;
 /// Span, in intervals, of that mean.
-const CARRIED_OVER: f64 = 8.0;
+const CARRIED_OVER: f64 = 16.0;
+/// Decades by which a row must exceed what was told lately to be news, and by which it stands back when it is not.
+const NEWS: f64 = 0.1;
+const STANDS_BACK: f64 = 0.3;
+/// Span, in intervals, over which what was told is forgotten.
+const FORGOTTEN: f64 = 1000.0;
 /// Surprise from which a row is not learnt.
 const DOUBT: f64 = 2.0;
 /// How long rows must stay abnormal before they are learnt as the new normal: a day.
@@ -46,7 +59,7 @@ const TRUSTED: u64 = MEMORY as u64;
 
 /// Scores rows of several metrics by what single metrics do not show: distance to the nearest rows of a reference set,
 /// and the residual of a vector autoregression, put on one scale by held-out history; their root mean square
-/// is turned into a tail probability.
+/// is turned into a tail probability. What lasts is told by its mean, and surprises less than its onset.
 ///
 /// A gap (NaN) in a row stands for the metric's mean: it neither raises nor hides the rest of the row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +77,8 @@ pub struct Multivariate {
     chance: Noise,
     model: Option<Model>,
     carried: f64,
+    /// What was told lately.
+    told: f64,
     /// Rows that are learnt when what follows them stays calm.
     pending: VecDeque<Pending>,
     calm: u32,
@@ -139,6 +154,7 @@ impl Multivariate {
             chance: Noise::new(0),
             model: None,
             carried: 0.0,
+            told: 0.0,
             pending: VecDeque::new(),
             calm: QUARANTINE,
             unfitted: 0,
@@ -188,13 +204,24 @@ impl Multivariate {
         model.widen(&self.range);
         let (x, y) = (model.standardise(before), model.standardise(row));
         let mut residuals = Vec::new();
-        let evidence = model.joint(&x, &y, &mut residuals);
-        let raw = model.tail.surprise(evidence);
+        let kinds = model.evidence(&x, &y, &mut residuals);
         let local = model.standardise(&self.local);
         let contributions = contributions(&y, &local, &residuals);
-        self.carried += (1.0 - (-dt / (CARRIED_OVER * self.pace.interval())).exp()) * (evidence - self.carried);
-        let surprise = raw.max(model.tail.surprise(self.carried).min(CARRY));
+        let intervals = dt / self.pace.interval();
+        self.carried += (1.0 - (-intervals / CARRIED_OVER).exp()) * (model.joined(&kinds, 1.0) - self.carried);
+        let lasting = model.tail.surprise(self.carried).min(CARRY);
+        let evidence = model.joined(&kinds, DISTANCE);
+        let raw = model.tail.surprise(evidence);
+        let surprise = self.temper(raw, intervals).max(lasting);
         (RowScore { surprise, contributions }, evidence)
+    }
+
+    /// Lets the continuation of what is known stand back, so that an onset stands above it.
+    fn temper(&mut self, raw: f64, intervals: f64) -> f64 {
+        let news = raw > self.told + NEWS;
+        let told = if news { raw } else { raw.min((CARRY + 0.05 * raw).max(raw - STANDS_BACK)) };
+        self.told = (self.told * (-intervals / FORGOTTEN).exp()).max(told);
+        told
     }
 
     fn learn(&mut self, before: Vec<f32>, row: Vec<f32>, evidence: f64, surprise: f64, dt: f64) {
@@ -277,7 +304,7 @@ impl Model {
         older.limits = [0, 1].map(|kind| upper(held_out.iter().map(|e| e[kind]).collect()));
         let weight = (seen as f64 / held_out.len().max(1) as f64).clamp(1.0, 1000.0) as f32;
         for evidence in &held_out {
-            older.tail.learn(older.joined(evidence), weight, 1.0);
+            older.tail.learn(older.joined(evidence, DISTANCE), weight, 1.0);
         }
         let Self { limits, tail, .. } = older;
         Some(Self { limits, tail, ..Self::untested(&rows, range, width, method)? })
@@ -298,7 +325,8 @@ impl Model {
         }
         model.law = Autoregression::fit(&pairs);
         let every = rows.len().div_ceil(REFERENCES).max(1);
-        model.references = References::new(width, pairs.iter().step_by(every).map(|(_, y)| *y));
+        let references: Vec<Vec<f32>> = pairs.iter().step_by(every).map(|(_, y)| squeezed(y)).collect();
+        model.references = References::new(width, references.iter().map(Vec::as_slice));
         Some(model)
     }
 
@@ -325,20 +353,22 @@ impl Model {
         if let Some(law) = &self.law {
             law.residuals(x, y, residuals);
         }
-        let squares: f64 = residuals.iter().map(|r| f64::from(r.clamp(-CLIP, CLIP)).powi(2)).sum();
-        [self.references.distance(y), (squares / y.len().max(1) as f64).sqrt()]
+        let squares: f64 = residuals.iter().map(|r| f64::from(r.clamp(-RESIDUAL_CLIP, RESIDUAL_CLIP)).powi(2)).sum();
+        [self.references.distance(&squeezed(y)), (squares / y.len().max(1) as f64).sqrt()]
     }
 
-    fn joint(&self, x: &[f32], y: &[f32], residuals: &mut Vec<f32>) -> f64 {
-        self.joined(&self.evidence(x, y, residuals))
+    /// Root mean square of both kinds, in units of a quarter of their limits, the distance with a `weight`: what both find
+    /// strange counts more than what one does.
+    fn joined(&self, evidence: &[f64; 2], weight: f64) -> f64 {
+        let [distance, residual] = [0, 1].map(|kind| 4.0 * evidence[kind] / self.limits[kind]);
+        (0.5 * ((weight * distance).powi(2) + residual * residual)).sqrt()
     }
+}
 
-    /// Root mean square of both kinds, in units of a quarter of their limits: what both find strange counts more than
-    /// what one does.
-    fn joined(&self, evidence: &[f64; 2]) -> f64 {
-        let squares: f64 = evidence.iter().zip(&self.limits).map(|(e, limit)| (4.0 * e / limit).powi(2)).sum();
-        (squares / evidence.len() as f64).sqrt()
-    }
+/// Deviations of a row, those far out drawn in.
+fn squeezed(row: &[f32]) -> Vec<f32> {
+    let one = |z: &f32| if z.abs() <= FAR_OUT { *z } else { (FAR_OUT * (1.0 + (z.abs() / FAR_OUT).ln())).copysign(*z) };
+    row.iter().map(one).collect()
 }
 
 /// The value that one in a hundred exceeds.
@@ -415,7 +445,21 @@ mod tests {
         let calm: Vec<f64> = (0..20).map(|k| at(k, false)).collect();
         let broken = at(20, true);
         let loudest = calm.iter().copied().fold(0.0, f64::max);
-        assert!(broken > 2.2 && broken > loudest + 0.3, "{broken} after {calm:?}");
+        assert!(broken > 2.1 && broken > loudest + 0.1, "{broken} after {calm:?}");
+    }
+
+    #[test]
+    fn the_first_row_of_a_departure_stands_above_those_that_go_on_like_it() {
+        let (mut detector, mut noise) = taught(2000);
+        let scored: Vec<f64> = (0..40)
+            .map(|k| {
+                let row = if k < 20 { row(&mut noise, false) } else { [1.0, 1.0, 25.0] };
+                detector.observe(Timestamp::from_secs(60 * (2000 + k)), &row).surprise
+            })
+            .collect();
+        let (onset, after) = (scored[20], &scored[22..]);
+        assert!(after.iter().all(|s| *s < onset - 0.25), "{onset} then {after:?}");
+        assert!(after.iter().all(|s| *s >= 1.7), "what lasts is still told: {after:?}");
     }
 
     #[test]
