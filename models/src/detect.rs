@@ -4,6 +4,7 @@ mod autoregression;
 mod clusters;
 mod departure;
 mod forest;
+mod habits;
 #[cfg(test)]
 mod laws;
 mod multivariate;

@@ -23,7 +23,7 @@ const REACH: f32 = 0.5;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Departure {
     mean: f32,
-    samples: f32,
+    samples: u16,
     queue: [f32; QUEUE],
     next: u8,
     queued: u8,
@@ -31,39 +31,37 @@ pub(super) struct Departure {
     first: f32,
     second: f32,
     fourth: f32,
-    least: f32,
 }
 
 impl Departure {
     /// Takes a deviation into the mean with `share`; one mean in `span` samples is kept to be learnt, ageing the memory
-    /// by `keep`. The spread of means is never taken as smaller than `least`.
+    /// by `keep`. Here and below, the spread of means is never taken as smaller than `least`.
     pub(super) fn observe(&mut self, deviation: f64, share: f64, span: f32, keep: f32, least: f32) {
         self.mean += (share * (deviation - f64::from(self.mean))) as f32;
-        self.least = least;
-        self.samples += 1.0;
-        if self.samples >= span {
-            self.samples = 0.0;
-            self.wait(keep);
+        self.samples = self.samples.saturating_add(1);
+        if f32::from(self.samples) >= span {
+            self.samples = 0;
+            self.wait(keep, least);
         }
     }
 
     /// `-log10` of the probability of a mean at least as far above those before, or below them too when `two_sided`.
-    pub(super) fn surprise(&self, two_sided: bool) -> f64 {
+    pub(super) fn surprise(&self, two_sided: bool, least: f32) -> f64 {
         if self.weight < 1.5 {
             return 0.0;
         }
         let off = self.mean - self.centre();
         let off = if two_sided { off.abs() } else { off.max(0.0) };
-        let z = f64::from(off / self.spread());
-        let told = if z < 1.0 { normal_tail(z) } else { student(z, f64::from(self.freedom())) };
+        let z = f64::from(off / self.spread(least));
+        let told = if z < 1.0 { normal_tail(z) } else { student(z, f64::from(self.freedom(least))) };
         soft_limit(told, f64::from(2.0 * (self.weight + 1.0).log10() + REACH))
     }
 
     /// Standard deviation of means.
-    pub(super) fn spread(&self) -> f32 {
-        let prior = PRIOR_WEIGHT * self.least * self.least;
+    pub(super) fn spread(&self, least: f32) -> f32 {
+        let prior = PRIOR_WEIGHT * least * least;
         let variance = (self.second + prior) / (self.weight + PRIOR_WEIGHT);
-        variance.sqrt().max(self.least).max(f32::MIN_POSITIVE)
+        variance.sqrt().max(least).max(f32::MIN_POSITIVE)
     }
 
     /// Forgets the present mean and those that wait, not what means were like.
@@ -76,8 +74,8 @@ impl Departure {
         self.first / (self.weight + PRIOR_WEIGHT)
     }
 
-    fn freedom(&self) -> f32 {
-        let variance = self.spread() * self.spread();
+    fn freedom(&self, least: f32) -> f32 {
+        let variance = self.spread(least) * self.spread(least);
         let believed = PRIOR_KURTOSIS * PRIOR_KURTOSIS_WEIGHT;
         let kurtosis = (self.fourth / variance / variance + believed) / (self.weight + PRIOR_KURTOSIS_WEIGHT);
         let by_tails = if kurtosis > 3.01 { 4.0 + 6.0 / (kurtosis - 3.0) } else { 1e3 };
@@ -85,14 +83,14 @@ impl Departure {
     }
 
     /// Puts the present mean at the end of the queue and learns the one at its head.
-    fn wait(&mut self, keep: f32) {
+    fn wait(&mut self, keep: f32, least: f32) {
         let head = std::mem::replace(&mut self.queue[usize::from(self.next)], self.mean);
         self.next = (self.next + 1) % QUEUE as u8;
         if usize::from(self.queued) < QUEUE {
             self.queued += 1;
             return;
         }
-        let (centre, limit) = (self.centre(), CLIP * self.spread());
+        let (centre, limit) = (self.centre(), CLIP * self.spread(least));
         let off = if self.weight > 8.0 { (head - centre).clamp(-limit, limit) } else { head - centre };
         let square = off * off;
         self.weight = self.weight * keep + 1.0;
@@ -140,7 +138,7 @@ mod tests {
     fn after(samples: impl Iterator<Item = f64>) -> f64 {
         let mut departure = Departure::default();
         samples.for_each(|deviation| departure.observe(deviation, 0.12, 16.0, 1.0, 0.1));
-        departure.surprise(true)
+        departure.surprise(true, 0.1)
     }
 
     #[test]

@@ -103,3 +103,20 @@ fn the_state_of_a_series_fits_two_kilobytes() {
     }
     assert!(detector.bytes() <= 2048, "{} bytes", detector.bytes());
 }
+
+#[test]
+fn a_spike_that_comes_every_night_is_news_twice_and_a_larger_one_or_one_by_day_always() {
+    let mut noise = Noise::new(6);
+    let five_minutes = |day: usize, k: usize| day * 288 + k;
+    let mut values: Vec<f64> = (0..7 * 288).map(|_| 100.0 + noise.gaussian()).collect();
+    // at two every night, a little earlier or later, and once at noon and once a hundred times as high
+    (1..6).for_each(|day| values[five_minutes(day, 24 + day % 3)] += 200.0);
+    values[five_minutes(5, 144)] += 200.0;
+    values[five_minutes(6, 25)] += 20_000.0;
+    let scores = scores(&values.into_iter().enumerate().map(|(k, v)| (k as i64 * 300_000, v)).collect::<Vec<_>>());
+    let at = |day: usize, k: usize| scores[five_minutes(day, k)].surprise;
+    let nights: Vec<f64> = (1..6).map(|day| at(day, 24 + day % 3)).collect();
+    assert!(nights[0] > 3.0 && nights[1] > 2.0, "{nights:?}");
+    assert!(nights[2..].iter().all(|surprise| *surprise < 1.7), "{nights:?}");
+    assert!(at(5, 144) > 2.0 && at(6, 25) > 2.0, "{} {}", at(5, 144), at(6, 25));
+}

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clusters::Clusters;
 use super::departure::Departure;
+use super::habits::Habits;
 use super::pace::Pace;
 use super::params::Params;
 use super::recent::Recent;
@@ -43,6 +44,8 @@ const RUNS_BEHIND: f64 = 1.5;
 const RARITY: f64 = 0.75;
 /// Decades by which a sample must exceed what was told lately to be news.
 const NEWS: f64 = 0.3;
+/// Decades by which a departure must exceed those that come at the same time of every day to be news.
+const NEWS_OF_A_HABIT: f64 = 0.7;
 /// Surprise at which the continuation of what is known begins, and the share of a sample's own surprise above it.
 const KNOWN: f64 = 1.3;
 const PLATEAU: f64 = 0.3;
@@ -79,22 +82,23 @@ pub struct Univariate {
     last_plain: f64,
     fast: f64,
     level: f64,
-    errors: [f64; EXPERTS],
+    errors: [f32; EXPERTS],
     scale: f64,
     recent: Recent,
     tail: Tail,
     clusters: Clusters,
     means: [Departure; 3],
     noise: Departure,
-    usual_noise: f64,
+    usual_noise: f32,
     stuck: Runs,
     gaps: Runs,
     finder: Finder,
     seasons: Vec<Profile>,
-    abnormal_for: f64,
+    abnormal_for: f32,
     /// What was told lately, and what is carried to the samples that follow.
     told: f32,
     carried: f32,
+    habits: Habits,
     /// Surprise of each kind at the last sample, in the order of [`KINDS`].
     weighed: [f32; KINDS.len()],
     rates: Rates,
@@ -185,6 +189,7 @@ impl Univariate {
             abnormal_for: 0.0,
             told: 0.0,
             carried: 0.0,
+            habits: Habits::default(),
             weighed: [0.0; KINDS.len()],
             rates: Rates::default(),
         }
@@ -276,6 +281,7 @@ impl Univariate {
         let (raw, kind) = self.judge(&evidence, x);
         let point = self.tail.surprise(evidence.point);
         let surprise = self.temper(point - PAID, raw);
+        let surprise = if self.is_habit(at, raw) { surprise.min(KNOWN + 0.05 * raw) } else { surprise };
         self.learn_tail(evidence.point, point);
         self.learn(at, x, y, &experts, expected, self.trust(raw));
         self.accept(raw);
@@ -299,10 +305,10 @@ impl Univariate {
 
     /// The experts' mean, weighted by the fourth power of their precision.
     fn mix(&self, experts: &[f64; EXPERTS]) -> f64 {
-        let best = self.errors.iter().copied().fold(f64::INFINITY, f64::min) + f64::MIN_POSITIVE;
+        let best = f64::from(self.errors.iter().copied().fold(f32::INFINITY, f32::min)) + f64::MIN_POSITIVE;
         let (mut sum, mut total) = (0.0, 0.0);
         for (value, error) in experts.iter().zip(&self.errors) {
-            let precision = best / (error + f64::MIN_POSITIVE);
+            let precision = best / (f64::from(*error) + f64::MIN_POSITIVE);
             let weight = (precision * precision) * (precision * precision);
             sum += weight * value;
             total += weight;
@@ -335,17 +341,20 @@ impl Univariate {
         let mut least = 1.0;
         std::array::from_fn(|k| {
             let (mean, span) = (&mut self.means[k], &self.rates.spans[k]);
-            mean.observe(deviation, f64::from(span.share), span.samples, span.keep, least * span.shrinks);
-            least = mean.spread();
-            rare(mean.surprise(true), span)
+            least *= span.shrinks;
+            mean.observe(deviation, f64::from(span.share), span.samples, span.keep, least);
+            let told = mean.surprise(true, least);
+            least = mean.spread(least);
+            rare(told, span)
         })
     }
 
     fn weigh_noise(&mut self, size: f64) -> f64 {
-        let (off, span) = (size - self.usual_noise, &self.rates.spans[1]);
-        self.usual_noise += f64::from(self.rates.memory).max(f64::from(self.seen).recip()) * off.clamp(-2.0, 2.0);
-        self.noise.observe(off, f64::from(span.share), span.samples, span.keep, 0.75 / span.samples.sqrt());
-        rare(self.noise.surprise(false), span)
+        let (off, span) = (size - f64::from(self.usual_noise), &self.rates.spans[1]);
+        self.usual_noise += self.rates.memory.max((self.seen as f32).recip()) * off.clamp(-2.0, 2.0) as f32;
+        let least = 0.75 / span.samples.sqrt();
+        self.noise.observe(off, f64::from(span.share), span.samples, span.keep, least);
+        rare(self.noise.surprise(false, least), span)
     }
 
     /// How far a sample is learnt as normal, in `0.0..=1.0`.
@@ -367,6 +376,16 @@ impl Univariate {
         told
     }
 
+    /// Whether a departure as strong comes at this time of every day; it is remembered as one that did.
+    fn is_habit(&mut self, at: Timestamp, raw: f64) -> bool {
+        if raw <= KNOWN || self.seen <= self.params.warmup {
+            return false;
+        }
+        let usual = self.habits.strength(at);
+        self.habits.note(at, raw, self.rates.interval);
+        raw <= usual + NEWS_OF_A_HABIT
+    }
+
     /// What comes together is learnt as one observation, extremes and all: a tail without its extremes promises too much.
     fn learn_tail(&mut self, point: f64, surprise: f64) {
         if self.seen <= UNSCALED {
@@ -381,7 +400,7 @@ impl Univariate {
         let young = f64::from(self.seen).recip();
         let rate = trust * f64::from(self.rates.memory).max(young);
         for (error, expert) in self.errors.iter_mut().zip(experts) {
-            *error += rate * (clip_error(y - expert, self.scale, self.seen) - *error);
+            *error += (rate * (clip_error(y - expert, self.scale, self.seen) - f64::from(*error))) as f32;
         }
         self.scale += rate * (TO_SIGMA * clip_error(y - expected, self.scale, self.seen) - self.scale);
         if trust > 0.5 {
@@ -417,17 +436,17 @@ impl Univariate {
     /// A departure that lasts is the new normal.
     fn accept(&mut self, raw: f64) {
         if raw > self.params.doubt && self.seen > self.params.warmup {
-            self.abnormal_for += self.rates.dt;
+            self.abnormal_for += self.rates.dt as f32;
         } else {
-            self.abnormal_for *= 1.0 - f64::from(self.rates.spans[0].share);
+            self.abnormal_for *= 1.0 - self.rates.spans[0].share;
         }
-        if self.abnormal_for > self.params.acceptance.seconds(self.rates.interval) {
+        if f64::from(self.abnormal_for) > self.params.acceptance.seconds(self.rates.interval) {
             self.level = self.fast;
             self.recent = Recent::default();
             self.recent.observe(self.fast, 1.0, 1.0);
             self.means.iter_mut().for_each(Departure::settle);
             self.noise.settle();
-            self.scale = self.scale.max(self.errors[0]);
+            self.scale = self.scale.max(f64::from(self.errors[0]));
             self.abnormal_for = 0.0;
         }
     }
