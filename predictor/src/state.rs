@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const MAGIC: &[u8; 8] = b"BWPRED05";
+const MAGIC: &[u8; 8] = b"BWPRED06";
 const HEAD: usize = MAGIC.len() + 4;
 
 /// Why what was remembered could not be written or read.
