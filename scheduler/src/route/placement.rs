@@ -3,7 +3,7 @@
 //! The scheduler does not tell an extender where a pod went. It is counted where it was scored best, in equal parts where
 //! several nodes were, until the load of the node has risen by as much, or the time is over that its load takes to show.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bellwether_models::series::Timestamp;
 use serde_json::Value;
@@ -85,13 +85,10 @@ impl Placements {
         coming
     }
 
+    /// A node to which nothing is on its way any more begins anew with the next pod.
     fn tidy(&mut self) {
-        let Self { places, before } = self;
-        if places.is_empty() {
-            before.clear();
-        } else if before.len() > places.len() {
-            before.retain(|node, _| places.iter().any(|place| place.node == *node));
-        }
+        let nodes: HashSet<&str> = self.places.iter().map(|place| place.node.as_str()).collect();
+        self.before.retain(|node, _| nodes.contains(node.as_str()));
     }
 }
 
@@ -190,6 +187,18 @@ mod tests {
         assert_eq!((coming.get("n1"), coming["n2"], coming["n3"]), (None, 0.5, 0.5));
         placed.forget("p");
         assert!(placed.under_way(idle, &config, at(7)).is_empty());
+    }
+
+    #[test]
+    fn the_load_that_rose_before_a_pod_came_is_not_taken_for_its_own() {
+        let config = PlacementConfig::default();
+        let mut placed = Placements::default();
+        placed.place("early", 1.0, &["n1"], idle, &config, at(0));
+        placed.place("other", 4.0, &["n2", "n3"], idle, &config, at(60));
+        assert_eq!(placed.under_way(idle, &config, at(130)).len(), 2, "n1 has settled");
+        let busy = |_: &str| Some(9.0);
+        placed.place("late", 1.0, &["n1"], busy, &config, at(140));
+        assert_eq!(placed.under_way(busy, &config, at(150)).get("n1"), Some(&1.0));
     }
 
     #[test]
