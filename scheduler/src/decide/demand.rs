@@ -124,15 +124,25 @@ fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, ahead: Duration, 
     let quantile = scale.cost.quantile();
     let path = quantile_path(forecast, quantile);
     let serving = now + scale.startup;
-    let need = |from, to| {
-        let (at, demand) = peak(forecast, &path, from, to)?;
+    let need = |(at, demand)| {
         let replicas = replicas_for(demand, per_replica);
         let (quantile, model) = (quantile.value(), model.to_owned());
-        let reason = Reason::Forecast { at, demand, quantile, per_replica, replicas, model };
-        Some(Need { replicas, reason })
+        Need { replicas, reason: Reason::Forecast { at, demand, quantile, per_replica, replicas, model } }
     };
-    let keep = need(now, serving + ahead)?;
-    Some(Band { raise: need(serving, serving + ahead).unwrap_or_else(|| keep.clone()), keep })
+    let (at, highest) = peak(forecast, &path, now, serving + ahead)?;
+    let keep = need((at, highest.max(greatest(forecast, quantile, serving + ahead))));
+    let raise = peak(forecast, &path, serving, serving + ahead).map(need);
+    Some(Band { raise: raise.unwrap_or_else(|| keep.clone()), keep })
+}
+
+/// What demand does not exceed at any time until `to`, with the probability of `quantile` or, beyond the levels at hand, of
+/// the topmost: each moment's own quantile is exceeded by one moment or another more often.
+fn greatest(forecast: &Forecast, quantile: Quantile, to: Timestamp) -> f64 {
+    let Some(top) = forecast.levels.last() else { return f64::NEG_INFINITY };
+    let step = forecast.step.times(1);
+    let steps = (0..forecast.horizon()).take_while(|i| forecast.time_of(*i) < to + step).count();
+    let level = if quantile < *top { quantile } else { *top };
+    forecast.peak(level, steps).filter(|demand| demand.is_finite()).unwrap_or(f64::NEG_INFINITY)
 }
 
 /// The path of one probability; beyond the topmost level it goes on as the tail of an exponential distribution through
