@@ -13,6 +13,7 @@ pub mod detect;
 pub mod explain;
 pub mod export;
 pub mod forecast;
+pub mod history;
 pub mod incidents;
 pub mod limits;
 pub mod models;

@@ -76,6 +76,33 @@ async fn people_pause_one_workload_or_freeze_everything_and_decisions_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn policies_are_tried_on_what_the_store_holds_of_a_workload_with_its_own_settings() {
+    let mut shop = Shop::open().await;
+    for at in 1..90 {
+        shop.look(at, 60.0 + 40.0 * (at as f64 / 10.0).sin()).await;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (report, page) = (folder.path().join("r.json"), folder.path().join("r.html"));
+    let (report, page) = (report.to_str().expect("text"), page.to_str().expect("text"));
+    let costs = ["--costs", "20", "--targets", "0.5:0.9:0.1"];
+    let asked = ["simulate", "--workload", "shop", "--last", "1h", "--output", report, "--html", page];
+    shop.command(&[&asked[..], &costs[..]].concat());
+    let told: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("json");
+    assert_eq!(
+        (&told["trace"], &told["capacity"], &told["startup_seconds"]),
+        (&json!("shop"), &json!(10.0), &json!(300.0))
+    );
+    let ours = told["policies"].as_array().expect("policies").iter().find(|p| p["name"] == "bellwether").expect("ours");
+    let hours = ours["replica_hours"].as_f64().expect("a cost");
+    assert!((4.0..14.0).contains(&hours), "an hour of demand between 20 and 100: {hours}");
+    assert!(std::fs::read_to_string(page).expect("a page").contains("<svg"));
+    let other = shop.run(&["simulate", "--workload", "stranger", "--output", "-"]);
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success() && said.contains("stranger") && said.contains("shop"), "{said}");
+    assert!(!shop.run(&["simulate", "--output", "-"]).status.success(), "neither file nor workload");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_if_answers_on_the_facts_of_now_and_changes_nothing() {
     let mut shop = Shop::open().await;
     let before = shop.look(1, 60.0).await;

@@ -5,6 +5,7 @@
 //! minutes *at equal replica-hours*: a policy is compared with the best plain autoscaler of the same cost, whatever
 //! that one's target, since lowering a target buys fewer violations for anybody.
 
+mod archetype;
 mod foresight;
 pub mod html;
 pub mod peers;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use bellwether_models::series::{Timestamp, Window};
 
 use crate::config::{Fraction, ScaleConfig};
+use crate::plan::Decision;
+pub use archetype::Archetype;
 use foresight::Foresight;
 use peers::{Frequencies, HoltWinters, Predictive, Timetable};
 use policy::{Policy, Seen};
@@ -110,6 +113,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// Ready replicas at each tick; `u32::MAX` where the demand is unknown.
     pub ready: Vec<u32>,
+    /// Its decisions that changed something, where they were [recorded](policy::Ours::recorded).
+    pub changes: Vec<Decision>,
 }
 
 /// The settings of our policy when none are given: a floor that may run hot beside a fresh forecast, and a colder target
@@ -136,7 +141,7 @@ pub fn usual_targets(from: f64, to: f64, step: f64) -> Vec<f64> {
 }
 
 /// The policies of a report: plain autoscalers, seasonal naive and the [`peers`] at every target of `targets`, ours at every cost
-/// ratio of `ratios` with the other settings of `scale`, and the oracle.
+/// ratio of `ratios` with the other settings of `scale` (recorded at the middle one), and the oracle.
 #[must_use]
 pub fn usual_policies(setting: &Setting, scale: &ScaleConfig, targets: &[f64], ratios: &[f64]) -> Vec<Box<dyn Policy>> {
     let mut policies: Vec<Box<dyn Policy>> = Vec::new();
@@ -151,8 +156,9 @@ pub fn usual_policies(setting: &Setting, scale: &ScaleConfig, targets: &[f64], r
         policies.push(Box::new(Predictive::new(*target, HoltWinters::default(), setting)));
         policies.push(Box::new(Predictive::new(*target, Frequencies::default(), setting)));
     }
-    for ratio in ratios {
-        policies.push(Box::new(policy::Ours::new(*ratio, scale, setting)));
+    for (i, ratio) in ratios.iter().enumerate() {
+        let ours = policy::Ours::new(*ratio, scale, setting);
+        policies.push(Box::new(if i == ratios.len() / 2 { ours.recorded() } else { ours }));
     }
     policies.push(Box::new(policy::Oracle));
     policies
@@ -191,8 +197,13 @@ struct Lane {
 
 impl Lane {
     fn new(policy: &dyn Policy) -> Self {
-        let outcome =
-            Outcome { name: policy.name().to_owned(), knob: policy.knob(), tally: Tally::default(), ready: Vec::new() };
+        let outcome = Outcome {
+            name: policy.name().to_owned(),
+            knob: policy.knob(),
+            tally: Tally::default(),
+            ready: Vec::new(),
+            changes: Vec::new(),
+        };
         Self { pods: Pods::default(), outcome }
     }
 
@@ -202,6 +213,7 @@ impl Lane {
             let change = self.pods.set(wanted.max(1), seen.now, startup);
             self.outcome.tally.changed(change);
         }
+        self.outcome.changes.extend(policy.change());
         let demand = seen.truth.at(seen.now + cadence / 2);
         let ready = self.pods.ready(seen.now);
         self.outcome.ready.push(if demand.is_some() { ready } else { u32::MAX });

@@ -11,6 +11,7 @@ use bellwether_models::incident::Incident;
 use bellwether_models::outlook::{Foresight, ModelRef, Outlook};
 use bellwether_models::series::Timestamp;
 use bellwether_predictor::ForecastConfig;
+use bellwether_scheduler::ScaleConfig;
 use bellwether_scheduler::plan::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ struct WorkloadLine {
     serving: ModelRef,
     demand_query: Option<String>,
     forecast: Option<ForecastConfig>,
+    /// Without who carries it out: an address may hold a secret.
+    scale: Option<ScaleConfig>,
     abstained: Option<String>,
     anomalies: usize,
     open_incident: Option<String>,
@@ -79,6 +82,7 @@ async fn workloads(State(faces): State<Faces>) -> Json<Vec<WorkloadLine>> {
             serving: outlook.model.clone(),
             demand_query: configured.map(|workload| workload.demand.clone()),
             forecast: configured.map(|workload| workload.forecast),
+            scale: configured.and_then(|workload| Some(ScaleConfig { actuator: None, ..workload.scale.clone()? })),
             abstained,
             anomalies: outlook.anomalies.len(),
             open_incident: open.map(|incident| incident.id.clone()),

@@ -13,22 +13,31 @@ use bellwether_scheduler::simulate::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::client::Server;
+use super::history::Told;
 use crate::table;
 
 /// Options of `bellwether simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Demand to serve: CSV (`.gz` too) `timestamp,value`, one series.
-    #[arg(long, value_name = "FILE")]
-    demand: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "workload", conflicts_with = "workload")]
+    demand: Option<PathBuf>,
+    /// A workload of the running server in its place: the demand that its store holds, with the workload's own settings,
+    /// start-up time and capacity (as learnt, where they are) unless others are named.
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// How much of the workload's demand, such as 14d. Default: the history that its forecasts learn from.
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "workload")]
+    last: Option<Duration>,
     /// YAML with the `scale` section of a workload; what it leaves out has its default. Capacity, start-up time, bounds
     /// and costs come from the options beside it. Without a file: target_utilisation 0.7, floor_utilisation 0.95.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Time from asking for a replica until it serves.
-    #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = duration::parse)]
-    startup: Duration,
-    /// Demand that one replica serves; a tenth of the 95th percentile of demand by default.
+    /// Time from asking for a replica until it serves. Default for a file: 120s.
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    startup: Option<Duration>,
+    /// Demand that one replica serves. Default for a file: a tenth of the 95th percentile of demand.
     #[arg(long, value_name = "DEMAND")]
     capacity: Option<f64>,
     /// Time between two decisions.
@@ -52,6 +61,8 @@ pub struct Args {
     /// Where the report goes as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    server: Server,
 }
 
 #[derive(Clone, Debug)]
@@ -62,10 +73,15 @@ struct Targets(Vec<f64>);
 /// # Errors
 /// When its input cannot be read, when the trace cannot be simulated as asked, or when its output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (name, demand) = read_demand(&args.demand)?;
-    let scale = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_else(usual_scale);
-    let capacity = args.capacity.map_or_else(|| usual_capacity(&name, &demand), Ok)?;
-    let setting = Setting { startup: args.startup, capacity, cadence: args.cadence, metric_age: args.metric_age };
+    let Case { name, demand, scale, startup, capacity } = match (&args.workload, &args.demand) {
+        (Some(workload), _) => live(args, workload)?,
+        (None, Some(file)) => recorded(file)?,
+        (None, None) => bail!("name a file with --demand or a workload of the running server with --workload"),
+    };
+    let scale = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or(scale);
+    let capacity = args.capacity.or(capacity).map_or_else(|| usual_capacity(&name, &demand), Ok)?;
+    let startup = args.startup.unwrap_or(startup);
+    let setting = Setting { startup, capacity, cadence: args.cadence, metric_age: args.metric_age };
     setting.check(&name, &demand, args.coarse)?;
 
     let mut policies = usual_policies(&setting, &scale, &args.targets.0, &args.costs);
@@ -73,7 +89,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let outcomes = simulate(&demand, &setting, &mut policies, |share| progress.set_position((share * 1000.0) as u64));
     progress.finish_and_clear();
 
-    let report = Report::new(&name, &setting, &outcomes);
+    let report = Report::new(&name, &demand, &setting, &outcomes);
     write(&args.output, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     if let Some(path) = &args.html {
         write(path, &html::page(&report, &demand, &setting, &outcomes))?;
@@ -81,12 +97,53 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_demand(path: &Path) -> anyhow::Result<(String, Window)> {
+/// What is simulated, as far as no option says otherwise.
+struct Case {
+    name: String,
+    demand: Window,
+    scale: ScaleConfig,
+    startup: Duration,
+    capacity: Option<f64>,
+}
+
+fn recorded(path: &Path) -> anyhow::Result<Case> {
     let mut series = table::read_series(path)?;
     let Some(only) = series.pop().filter(|_| series.is_empty()) else {
         bail!("{} holds {} series; demand is one", path.display(), series.len() + 1);
     };
-    Ok((only.name.clone(), only.window()?))
+    let demand = only.window()?;
+    Ok(Case { name: only.name, demand, scale: usual_scale(), startup: Duration::from_secs(120), capacity: None })
+}
+
+/// What a running server has learnt of a workload.
+#[derive(Default, serde::Deserialize)]
+struct Learnt {
+    startup_seconds: Option<f64>,
+    capacity_per_replica: Option<f64>,
+}
+
+fn live(args: &Args, workload: &str) -> anyhow::Result<Case> {
+    let mut all = Told::all(&args.server)?;
+    let Some(place) = all.iter().position(|told| told.name == workload) else {
+        let known: Vec<&str> = all.iter().map(|told| told.name.as_str()).collect();
+        bail!("the server has no workload {workload:?}; it has {}", known.join(", "));
+    };
+    let told = all.swap_remove(place);
+    let demand = told.demand(&args.server, args.last)?;
+    let Some(scale) = told.scale else {
+        return Ok(Case {
+            name: told.name,
+            demand,
+            scale: usual_scale(),
+            startup: Duration::from_secs(120),
+            capacity: None,
+        });
+    };
+    let learnt: Learnt = args.server.get(&format!("/api/v1/workloads/{workload}/learnt"), &[]).unwrap_or_default();
+    let measured = learnt.startup_seconds.filter(|_| scale.learn_startup).map(Duration::try_from_secs_f64);
+    let startup = measured.and_then(Result::ok).unwrap_or(scale.startup);
+    let capacity = scale.capacity_per_replica.map(|given| given.value()).or(learnt.capacity_per_replica);
+    Ok(Case { name: told.name, demand, scale, startup, capacity })
 }
 
 fn read_policy(path: &Path) -> anyhow::Result<ScaleConfig> {

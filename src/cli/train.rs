@@ -2,27 +2,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellwether_models::duration;
 use bellwether_models::forecast::neural::{Checkpoint, Course, Network, News, Training, install, learn};
-use bellwether_models::series::{Step, Timestamp, Window};
-use bellwether_predictor::ForecastConfig;
+use bellwether_models::series::Window;
 use bellwether_predictor::registry::manifest::{Artefact, Kind, Manifest, Scores};
 use bellwether_predictor::registry::seal::{Trust, sha256};
 use bellwether_predictor::registry::training::{Task, Trained};
 use indicatif::ProgressBar;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Server;
+use super::history::Told;
 use super::models::{By, Where, told};
 use super::output::{Format, complain};
 use crate::table;
 
-/// Most points asked of a server at once.
-const PAGE: usize = 5000;
 /// Batches that fit a network to one workload, where it starts from a trained one.
 const TUNING: usize = 120;
 /// Longest note about the files that were learnt from, in bytes.
@@ -110,14 +107,6 @@ pub enum Made {
     Arima,
 }
 
-/// What the server tells of a workload.
-#[derive(Clone, Debug, Deserialize)]
-struct Told {
-    name: String,
-    demand_query: String,
-    forecast: ForecastConfig,
-}
-
 /// Trains a network across files, or a model for workloads of a running server.
 ///
 /// # Errors
@@ -134,7 +123,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         from_files(args)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut known: Vec<Told> = args.server.get("/api/v1/workloads", &[])?;
+    let mut known = Told::all(&args.server)?;
     if let Some(missing) = args.workload.iter().find(|name| !known.iter().any(|told| told.name == **name)) {
         bail!("the server has no workload {missing:?}");
     }
@@ -181,7 +170,7 @@ fn from_files(args: &Args) -> anyhow::Result<()> {
 
 /// Makes, scores, and hands over a model for one workload.
 fn for_workload(args: &Args, told: &Told) -> anyhow::Result<()> {
-    let history = history(args, told)?;
+    let history = told.demand(&args.server, args.last)?;
     let task = Task { workload: &told.name, history: &history, forecast: &told.forecast, held_out: args.held_out };
     let champion = champion(args, told).context("the champion could not be fetched")?;
     let (trained, parent) = match args.kind {
@@ -234,44 +223,6 @@ fn compare(workload: &str, champion: &Manifest, beside: Option<Scores>, made: &M
     complain(&format_args!("{workload}, new {}{orders}: {}", made.kind.name(), said(made.scores)))?;
     let which = format!("version {} ({})", champion.version, champion.kind.name());
     complain(&format_args!("{workload}, champion {which}: {}", said(beside)))
-}
-
-/// The demand of a workload as the server holds it, on the grid of its forecasts.
-fn history(args: &Args, told: &Told) -> anyhow::Result<Window> {
-    let ForecastConfig { step, history, .. } = told.forecast;
-    let step = Step::try_from(i64::try_from(step.as_millis())?)?;
-    let now: Vec<Value> = args.server.get("/api/v1/outlooks", &[]).map(|answer: Value| vec![answer])?;
-    let now = now[0]["made_at"].as_i64().filter(|at| *at > 0).map_or_else(wall_clock, Timestamp::from_millis);
-    let len = usize::try_from(args.last.unwrap_or(history).as_millis())? / usize::try_from(step.as_millis())?;
-    let start = now.floor_to(step) - step.times(len.saturating_sub(1));
-    let mut window = Window { start, step, values: vec![f64::NAN; len] };
-    for first in (0..len).step_by(PAGE) {
-        let last = (first + PAGE).min(len) - 1;
-        let query = [
-            ("query", told.demand_query.clone()),
-            ("start", window.time_of(first).as_secs_f64().to_string()),
-            ("end", window.time_of(last).as_secs_f64().to_string()),
-            ("step", step.as_secs_f64().to_string()),
-        ];
-        let answer: Value = args.server.get("/api/v1/query_range", &query)?;
-        take_in(&answer, &mut window);
-    }
-    let seen = window.values.iter().position(|v| v.is_finite()).context("the server holds no demand of it")?;
-    Ok(window.last(window.len() - seen))
-}
-
-/// The points of the first series of an answer.
-fn take_in(answer: &Value, window: &mut Window) {
-    let points = answer["data"]["result"][0]["values"].as_array().into_iter().flatten();
-    for point in points {
-        let at = point[0].as_f64().and_then(Timestamp::from_secs_f64);
-        let value = point[1].as_str().and_then(|text| text.parse().ok());
-        if let (Some(at), Some(value)) = (at, value) {
-            let index = (at.as_millis() - window.start.as_millis()) / window.step.as_millis();
-            let slot = usize::try_from(index).ok().and_then(|index| window.values.get_mut(index));
-            slot.into_iter().for_each(|slot| *slot = value);
-        }
-    }
 }
 
 /// Who serves the workload now; in a folder, who serves there.
@@ -352,11 +303,6 @@ fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let beside = file.with_extension("part");
     let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, file));
     written.with_context(|| format!("could not write {}", file.display()))
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The files themselves, and those of the folders in order of name.

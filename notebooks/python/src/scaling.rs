@@ -61,6 +61,6 @@ pub(crate) fn simulate(
     });
     match raised {
         Some(error) => Err(error),
-        None => serde_json::to_string(&Report::new(trace, &setting, &outcomes)).map_err(input),
+        None => serde_json::to_string(&Report::new(trace, demand, &setting, &outcomes)).map_err(input),
     }
 }

@@ -2,16 +2,19 @@
 
 use std::fmt::Write;
 
-use bellwether_models::series::Window;
+use bellwether_models::series::{Timestamp, Window};
 
 use super::report::{Line, Report};
 use super::{Outcome, Setting, tick_time};
+use crate::plan::Decision;
 
 const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 320.0;
 const MARGIN: f64 = 56.0;
 /// Points drawn along a time axis.
 const COLUMNS: usize = 700;
+/// Decisions listed.
+const MOST_DECISIONS: usize = 300;
 const COLOURS: [(&str, &str); 7] = [
     ("hpa", "#8a8f98"),
     ("seasonal_naive", "#c98b2b"),
@@ -24,7 +27,7 @@ const COLOURS: [(&str, &str); 7] = [
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:920px;margin:2rem auto;padding:0 1rem;color:#1d2330;background:#fff}\
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:right;padding:.2rem .6rem;border-bottom:1px solid #e3e6eb}\
-th:first-child,td:first-child{text-align:left}svg{width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#5a6270}\
+th:first-child,td:first-child,.why td:last-child,.why th:last-child{text-align:left}.why td{vertical-align:top;white-space:nowrap}.why td:last-child{white-space:normal}svg{width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#5a6270}\
 @media(prefers-color-scheme:dark){body{background:#14171d;color:#dde1e8}th,td{border-color:#2b303a}text{fill:#9aa2b0}}";
 
 /// The page of one report; `demand` and `outcomes` are those it was made of.
@@ -38,6 +41,7 @@ pub fn page(report: &Report, demand: &Window, setting: &Setting, outcomes: &[Out
         number(report.capacity),
         report.startup_seconds
     );
+    page.push_str(&kinds(report));
     page.push_str("<h2>Violations against cost</h2>");
     page.push_str(&pareto(report));
     page.push_str("<h2>At equal cost</h2>");
@@ -46,7 +50,9 @@ pub fn page(report: &Report, demand: &Window, setting: &Setting, outcomes: &[Out
         let ticks = 0..ours.ready.len();
         let _ = write!(page, "<h2>Demand and capacity</h2>{}", course(demand, setting, [ours, hpa], ticks));
         let day = worst_day(demand, setting, ours);
-        let _ = write!(page, "<h2>Our worst day</h2>{}", course(demand, setting, [ours, hpa], day));
+        let _ = write!(page, "<h2>Our worst day</h2>{}", course(demand, setting, [ours, hpa], day.clone()));
+        let span = tick_time(demand, setting, day.start)..tick_time(demand, setting, day.end);
+        page.push_str(&decisions(ours, &span));
     }
     page.push_str("<h2>All policies</h2>");
     page.push_str(&all(report));
@@ -111,8 +117,8 @@ fn course(demand: &Window, setting: &Setting, [ours, hpa]: [&Outcome; 2], ticks:
     };
     let lines = [
         (columns.iter().map(wanted).collect::<Vec<f64>>(), "#1d9a6c", "demand"),
-        (columns.iter().map(|c| ready(hpa, c)).collect(), COLOURS[0].1, "hpa"),
-        (columns.iter().map(|c| ready(ours, c)).collect(), COLOURS[2].1, "bellwether"),
+        (columns.iter().map(|c| ready(hpa, c)).collect(), colour_of("hpa"), "hpa"),
+        (columns.iter().map(|c| ready(ours, c)).collect(), colour_of("bellwether"), "bellwether"),
     ];
     let hours = |tick: usize| tick as f64 * setting.cadence.as_secs_f64() / 3600.0;
     let time = Axis::new(hours(ticks.start), hours(ticks.end));
@@ -160,6 +166,43 @@ fn worst_day(demand: &Window, setting: &Setting, ours: &Outcome) -> std::ops::Ra
     };
     let days = (0..ours.ready.len()).step_by(day).map(|from| from..(from + day).min(ours.ready.len()));
     days.max_by_key(|range| range.clone().filter(|tick| violated(*tick)).count()).unwrap_or(0..ours.ready.len())
+}
+
+/// What the trace is called, with the rule behind it.
+fn kinds(report: &Report) -> String {
+    let said: Vec<String> =
+        report.archetypes.iter().map(|kind| format!("<b>{}</b> ({})", kind.name(), escape(kind.rule()))).collect();
+    let said = if said.is_empty() { "steady (none of the rules holds)".to_owned() } else { said.join("; ") };
+    format!("<p>Kind of demand: {said}.</p>")
+}
+
+/// What was decided within `span`, and why.
+fn decisions(ours: &Outcome, span: &std::ops::Range<Timestamp>) -> String {
+    let within: Vec<&Decision> = ours.changes.iter().filter(|d| span.contains(&d.at)).collect();
+    let replicas = |count: Option<u32>| count.map_or("–".to_owned(), |count| count.to_string());
+    let rows = within.iter().take(MOST_DECISIONS).map(|d| {
+        let why: Vec<String> = d.reasons.iter().map(|reason| escape(&reason.to_string())).collect();
+        let change = format!("{} → {}", replicas(d.from), replicas(d.to));
+        [clock(d.at), change, replicas(d.reactive), why.join("<br>")]
+    });
+    let table = table(["UTC", "replicas", "a plain autoscaler", "why"], rows);
+    let left_out = within.len().saturating_sub(MOST_DECISIONS);
+    let more = if left_out > 0 { format!("<p>{left_out} more are left out.</p>") } else { String::new() };
+    format!(
+        "<details class=\"why\"><summary>What was decided on that day, and why: {} changes at cost ratio {}</summary>\
+         {table}{more}</details>",
+        within.len(),
+        number(ours.knob)
+    )
+}
+
+fn clock(at: Timestamp) -> String {
+    let instant = jiff::Timestamp::from_millisecond(at.as_millis());
+    instant.map_or_else(|_| at.as_millis().to_string(), |t| t.strftime("%d %b %H:%M:%S").to_string())
+}
+
+fn colour_of(policy: &str) -> &'static str {
+    COLOURS.iter().find(|(name, _)| *name == policy).map_or("#888", |(_, colour)| colour)
 }
 
 fn equal_cost(report: &Report) -> String {

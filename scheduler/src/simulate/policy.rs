@@ -10,6 +10,7 @@ use super::foresight::WORKLOAD;
 use super::world::Demand;
 use crate::config::{CostConfig, Fraction, Mode, Positive, ScaleConfig, Workload};
 use crate::decide::{Fleet, Reactive, decide};
+use crate::plan::Decision;
 
 /// Far more replicas than any trace needs: bounds are not what is compared.
 const PLENTY: u32 = 1_000_000;
@@ -47,6 +48,10 @@ pub trait Policy {
     }
     /// Replicas wanted from now on; `None` to leave them.
     fn decide(&mut self, seen: &Seen<'_>) -> Option<u32>;
+    /// The decision just made, if it changed something and this policy keeps a record.
+    fn change(&mut self) -> Option<Decision> {
+        None
+    }
 }
 
 /// The Kubernetes Horizontal Pod Autoscaler on the demand per replica, with its defaults; the knob is its target
@@ -118,6 +123,8 @@ pub struct Ours {
     ratio: f64,
     workload: Workload,
     fleet: Fleet,
+    recorded: bool,
+    last: Option<Decision>,
 }
 
 impl Ours {
@@ -135,7 +142,13 @@ impl Ours {
             ..scale.clone()
         };
         let workload = Workload { name: WORKLOAD.to_owned(), depends_on: Vec::new(), scale };
-        Self { ratio, workload, fleet: Fleet::default() }
+        Self { ratio, workload, fleet: Fleet::default(), recorded: false, last: None }
+    }
+
+    /// Keeps its decisions that change something, with their reasons.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        Self { recorded: true, ..self }
     }
 }
 
@@ -157,7 +170,14 @@ impl Policy for Ours {
         self.fleet.observe(seen.snapshot, all, seen.now);
         let plan = decide(seen.snapshot, &self.fleet, all, seen.setting.cadence, seen.now);
         self.fleet.settle(&plan, all);
-        plan.decisions.first()?.to
+        let decision = plan.decisions.into_iter().next()?;
+        let to = decision.to;
+        self.last = Some(decision).filter(|d| self.recorded && d.changes());
+        to
+    }
+
+    fn change(&mut self) -> Option<Decision> {
+        self.last.take()
     }
 }
 

@@ -1,14 +1,18 @@
 //! The outcome of a simulation as people and scorers read it.
 
+use bellwether_models::series::Window;
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Setting};
+use super::{Archetype, Outcome, Setting};
 
 /// The report on one trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the trace.
     pub trace: String,
+    /// What kinds of demand it shows.
+    #[serde(default)]
+    pub archetypes: Vec<Archetype>,
     /// Time from asking for a replica until it serves.
     pub startup_seconds: f64,
     /// Demand that one replica serves.
@@ -56,15 +60,16 @@ pub struct EqualCost {
 }
 
 impl Report {
-    /// The report on `outcomes`.
+    /// The report on what came of `demand`.
     #[must_use]
-    pub fn new(trace: &str, setting: &Setting, outcomes: &[Outcome]) -> Self {
+    pub fn new(trace: &str, demand: &Window, setting: &Setting, outcomes: &[Outcome]) -> Self {
         let policies: Vec<Line> = outcomes.iter().map(Line::of).collect();
         let front = Front::of(policies.iter().filter(|line| line.name == "hpa"));
         let others = policies.iter().filter(|line| line.name != "hpa");
         let equal_cost = others.map(|line| front.compare(line)).collect();
         Self {
             trace: trace.to_owned(),
+            archetypes: Archetype::of(demand),
             startup_seconds: setting.startup.as_secs_f64(),
             capacity: setting.capacity,
             policies,

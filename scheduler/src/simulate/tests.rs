@@ -109,7 +109,7 @@ fn ours_needs_less_than_the_plain_autoscaler_for_fewer_violations_where_demand_i
     for target in [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9] {
         policies.push(Box::new(Hpa::new(target, &setting)));
     }
-    let report = Report::new("days", &setting, &run(&demand, &setting, &mut policies, |_| {}));
+    let report = Report::new("days", &demand, &setting, &run(&demand, &setting, &mut policies, |_| {}));
     let ours = &report.equal_cost[0];
     assert!(ours.violation_minutes < 0.5 * ours.best_hpa_violation_minutes, "{report:?}");
 }
@@ -121,7 +121,8 @@ fn the_front_of_plain_autoscalers_is_straight_between_its_targets() {
         violation_seconds: violations * 60.0,
         ..Tally::default()
     };
-    let outcome = |name: &str, tally| Outcome { name: name.to_owned(), knob: 0.5, tally, ready: Vec::new() };
+    let outcome =
+        |name: &str, tally| Outcome { name: name.to_owned(), knob: 0.5, tally, ready: Vec::new(), changes: Vec::new() };
     let outcomes = [
         outcome("hpa", tally(100.0, 40.0)),
         outcome("hpa", tally(200.0, 10.0)),
@@ -129,7 +130,7 @@ fn the_front_of_plain_autoscalers_is_straight_between_its_targets() {
         outcome("bellwether", tally(150.0, 10.0)),
         outcome("bellwether", tally(90.0, 5.0)),
     ];
-    let report = Report::new("t", &setting(60), &outcomes);
+    let report = Report::new("t", &window(vec![1.0]), &setting(60), &outcomes);
     let [first, second] = &report.equal_cost[..] else { panic!("{:?}", report.equal_cost) };
     assert_eq!((first.best_hpa_violation_minutes, first.best_hpa_replica_hours), (25.0, Some(200.0)));
     assert_eq!((second.best_hpa_violation_minutes, second.best_hpa_replica_hours), (40.0, None));
@@ -149,10 +150,12 @@ fn the_page_needs_nothing_else_and_escapes_what_it_shows() {
     let (demand, setting) = (days(1), setting(120));
     let mut policies = usual_policies(&setting, &ScaleConfig::default(), &[0.5, 0.7], &[20.0]);
     let outcomes = run(&demand, &setting, &mut policies, |_| {});
-    let report = Report::new("<trace>", &setting, &outcomes);
+    let report = Report::new("<trace>", &demand, &setting, &outcomes);
     let page = html::page(&report, &demand, &setting, &outcomes);
     assert!(page.contains("&lt;trace&gt;") && !page.contains("<trace>"));
     assert!(!page.contains("http") && !page.contains("NaN"), "no link, no number that is none");
+    assert!(page.contains("<b>periodic</b>") || page.contains("steady"), "its kind");
+    assert!(page.contains("per replica"), "decisions with their reasons");
     assert_eq!(page.matches("<svg").count(), 3);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
 }
@@ -218,6 +221,17 @@ fn whatever_is_wrong_with_the_facts_there_are_no_more_violations_than_under_a_pl
         let deployed = Timestamp::from_secs(60 * 600);
         snapshot.workloads[0].running.changed_at = Some(deployed).filter(|at| *at <= now);
     });
+    // A holiday: nobody comes on the third day, or all come half a day late.
+    let day = 240;
+    for (name, moved) in [("a quiet day", 0), ("a day that begins at noon", day / 2)] {
+        let mut holiday = demand.clone();
+        for i in 2 * day..3 * day {
+            holiday.values[i] = if moved == 0 { 20.0 } else { demand.values[2 * day + (i + moved) % day] };
+        }
+        let plain = one(&holiday, &setting, Hpa::new(0.8, &setting)).tally;
+        let ours = one(&holiday, &setting, Ours::new(20.0, &ScaleConfig::default(), &setting)).tally;
+        assert!(ours.violation_seconds <= plain.violation_seconds, "{name}: {ours:?} {plain:?}");
+    }
     // Six hours without metrics hold what was there, for both; compared are the same instants.
     let gap = minutes(400)..minutes(760);
     let mut blind = demand.clone();
