@@ -98,6 +98,10 @@ bench: bench-fleet bench-decide
 bench-decide: ## One round of decisions over ten thousand workloads: time and memory
 	cargo bench --locked -p bellwether-scheduler --bench decide
 
+bench-scaling: ## Scaling policies at equal cost over every trace of a folder: make bench-scaling TRACES=DIR (an hour; 2 cores)
+	benches/scaling/run.sh $(TRACES)
+.PHONY: bench-scaling
+
 bench-fleet: ## What ten thousand series cost: fit, new point, forecast, memory
 	cargo bench --locked -p bellwether-models --bench fleet
 
