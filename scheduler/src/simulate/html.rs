@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bellwether_models::series::{Timestamp, Window};
 
-use super::report::{Line, Report};
+use super::report::{EqualCost, Line, Report};
 use super::{Outcome, Setting, tick_time};
 use crate::plan::Decision;
 
@@ -205,28 +205,21 @@ fn colour_of(policy: &str) -> &'static str {
     COLOURS.iter().find(|(name, _)| *name == policy).map_or("#888", |(_, colour)| colour)
 }
 
+/// Ours in sight, the others a click away.
 fn equal_cost(report: &Report) -> String {
-    let rows = report.equal_cost.iter().map(|e| {
+    let (ours, others): (Vec<_>, Vec<_>) = report.equal_cost.iter().partition(|e| e.policy == "bellwether");
+    let others = format!("<details><summary>The other policies</summary>{}</details>", compared(&others));
+    compared(&ours) + &others
+}
+
+fn compared(lines: &[&EqualCost]) -> String {
+    let rows = lines.iter().map(|e| {
         let saved = e.best_hpa_replica_hours.map_or("–".to_owned(), |hpa| percent(1.0 - e.replica_hours / hpa));
-        let name = escape(&e.policy);
-        [
-            name,
-            number(e.knob),
-            number(e.replica_hours),
-            number(e.violation_minutes),
-            number(e.best_hpa_violation_minutes),
-            saved,
-        ]
+        let (cost, ours, best) = (e.replica_hours, e.violation_minutes, e.best_hpa_violation_minutes);
+        [escape(&e.policy), number(e.knob), number(cost), number(ours), number(best), saved]
     });
-    let head = [
-        "policy",
-        "knob",
-        "replica-hours",
-        "violation minutes",
-        "best hpa at that cost",
-        "cheaper at as many violations",
-    ];
-    table(head, rows)
+    let saved = "cheaper at as many violations";
+    table(["policy", "knob", "replica-hours", "violation minutes", "best hpa at that cost", saved], rows)
 }
 
 fn all(report: &Report) -> String {
