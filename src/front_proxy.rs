@@ -44,7 +44,7 @@ const PATIENCE: Patience = Patience { head: Duration::from_secs(30), connections
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalMetricsConfig {
-    /// Address to listen on, such as `0.0.0.0:9497`; port 0 takes any free one.
+    /// Address to listen on, such as `0.0.0.0:9498`; port 0 takes any free one.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// PEM file of our certificate, and those between it and its root. It names `SERVICE.NAMESPACE.svc`. Read again each

@@ -520,6 +520,9 @@ impl Default for RerouteConfig {
     }
 }
 
+/// Greatest weight that a route of the Gateway API takes.
+const GREATEST_WEIGHT: u32 = 1_000_000;
+
 impl RerouteConfig {
     /// What single fields cannot know.
     ///
@@ -544,8 +547,9 @@ impl RerouteConfig {
                 let (route, backend) = (route.to_string(), service.backend.clone());
                 return Err(RerouteFault::NoBackend { route, backend });
             }
-            if service.weight == 0 {
-                return Err(RerouteFault::NoWeight { route: route.to_string(), service: service.service.clone() });
+            if !(1..=GREATEST_WEIGHT).contains(&service.weight) {
+                let (route, service, weight) = (route.to_string(), service.service.clone(), service.weight);
+                return Err(RerouteFault::Weight { route, service, weight });
             }
         }
         if !(self.placement.unasked.is_finite() && self.placement.unasked >= 0.0) {
@@ -586,13 +590,17 @@ pub enum RerouteFault {
         /// The name that is not there.
         backend: String,
     },
-    /// A full weight of nothing.
-    #[error("http_routes: in {route} the weight of {service:?} is 0; it is that of the whole share, at least 1")]
-    NoWeight {
+    /// A full weight of nothing, or one that no route takes.
+    #[error(
+        "http_routes: in {route} the weight of {service:?} is {weight}; it is that of the whole share, from 1 to {GREATEST_WEIGHT}"
+    )]
+    Weight {
         /// Which route.
         route: String,
         /// Which service.
         service: String,
+        /// As written.
+        weight: u32,
     },
     /// The load of a pod that is none.
     #[error("placement.unasked {unasked} is not a finite number of at least 0")]
@@ -816,7 +824,10 @@ mod tests {
         };
         assert_eq!(route("b", 100), Ok(()));
         assert!(matches!(route("c", 100), Err(RerouteFault::NoBackend { .. })));
-        assert!(matches!(route("a", 0), Err(RerouteFault::NoWeight { .. })));
+        assert_eq!(route("b", GREATEST_WEIGHT), Ok(()));
+        for weight in [0, GREATEST_WEIGHT + 1] {
+            assert!(matches!(route("a", weight), Err(RerouteFault::Weight { .. })));
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrpcConfig {
-    /// Address to listen on, such as `127.0.0.1:9496`; port 0 takes any free one.
+    /// Address to listen on, such as `127.0.0.1:9497`; port 0 takes any free one.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// Our certificate. Left out: no TLS.

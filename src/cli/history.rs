@@ -29,12 +29,15 @@ pub struct Told {
 }
 
 impl Told {
-    /// Every workload of the server.
+    /// Every workload of the server that is configured there; one that has just gone may still be listed.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn all(server: &Server) -> anyhow::Result<Vec<Self>> {
-        server.get("/api/v1/workloads", &[])
+        let mut all: Vec<Value> = server.get("/api/v1/workloads", &[])?;
+        all.retain(|told| !told["demand_query"].is_null());
+        serde_json::from_value(Value::Array(all))
+            .context("the server does not tell of its workloads as Bellwether does")
     }
 
     /// The demand of the `last` time as the server holds it, on the grid of its forecasts; the history that forecasts learn

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bellwether_models::duration;
 use bellwether_models::series::Window;
+use bellwether_predictor::registry::encoded;
 use bellwether_scheduler::ScaleConfig;
 use bellwether_scheduler::simulate::{
     Report, Setting, html, run as simulate, usual_capacity, usual_policies, usual_scale, usual_targets,
@@ -139,7 +140,10 @@ fn live(args: &Args, workload: &str) -> anyhow::Result<Case> {
             capacity: None,
         });
     };
-    let learnt: Learnt = args.server.get(&format!("/api/v1/workloads/{workload}/learnt"), &[]).unwrap_or_default();
+    let learnt = match args.server.get(&format!("/api/v1/workloads/{}/learnt", encoded(workload)), &[]) {
+        Err(error) if format!("{error:#}").contains("404") => Learnt::default(), // nothing was learnt yet
+        told => told?,
+    };
     let measured = learnt.startup_seconds.filter(|_| scale.learn_startup).map(Duration::try_from_secs_f64);
     let startup = measured.and_then(Result::ok).unwrap_or(scale.startup);
     let capacity = scale.capacity_per_replica.map(|given| given.value()).or(learnt.capacity_per_replica);

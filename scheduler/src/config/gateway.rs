@@ -34,7 +34,7 @@ pub struct ServiceConfig {
     pub service: String,
     /// Name of the backend in `reroute.backends`.
     pub backend: String,
-    /// Weight of a backend that is given its whole share. At least 1; default 100. Beside services that are not named here
+    /// Weight of a backend that is given its whole share. From 1 to 1000000; default 100. Beside services that are not named here
     /// choose it to fit their weights, which are 1 where the route says nothing.
     #[serde(default = "hundred")]
     pub weight: u32,

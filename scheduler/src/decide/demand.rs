@@ -130,16 +130,17 @@ fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, ahead: Duration, 
         Need { replicas, reason: Reason::Forecast { at, demand, quantile, per_replica, replicas, model } }
     };
     let (at, highest) = peak(forecast, &path, now, serving + ahead)?;
-    let keep = need((at, highest.max(greatest(forecast, quantile, serving + ahead))));
+    let keep = need((at, highest.max(greatest(forecast, quantile, now, serving + ahead))));
     let raise = peak(forecast, &path, serving, serving + ahead).map(need);
     Some(Band { raise: raise.unwrap_or_else(|| keep.clone()), keep })
 }
 
-/// What demand does not exceed at any time until `to`, with the probability of `quantile` or, beyond the levels at hand, of
+/// What demand does not exceed at any time from `now` until `to`, with the probability of `quantile` or, beyond the levels at hand, of
 /// the topmost: each moment's own quantile is exceeded by one moment or another more often.
-fn greatest(forecast: &Forecast, quantile: Quantile, to: Timestamp) -> f64 {
-    let Some(top) = forecast.levels.last() else { return f64::NEG_INFINITY };
+fn greatest(forecast: &Forecast, quantile: Quantile, now: Timestamp, to: Timestamp) -> f64 {
     let step = forecast.step.times(1);
+    // The greatest is told from the first step on: of an old forecast it may be over already.
+    let Some(top) = forecast.levels.last().filter(|_| forecast.start + step > now) else { return f64::NEG_INFINITY };
     let steps = (0..forecast.horizon()).take_while(|i| forecast.time_of(*i) < to + step).count();
     let level = if quantile < *top { quantile } else { *top };
     forecast.peak(level, steps).filter(|demand| demand.is_finite()).unwrap_or(f64::NEG_INFINITY)

@@ -158,16 +158,17 @@ fn a_rarer_quantile_than_the_forecast_holds_is_found_in_its_tail() {
 #[test]
 fn what_may_come_at_any_time_until_then_keeps_replicas_that_no_single_moment_asks_for() {
     let shop = workload(ScaleConfig { floor_utilisation: 0.95.try_into().ok(), ..scale() });
-    let then = |peak: f64| {
+    let then = |peak: f64, foreseen_at: Timestamp| {
         let mut fleet = settled_at(&shop, 80.0);
-        let mut outlook = outlook(at(1800), 40.0, foresee(at(1800), &[40.0; 60]));
+        let mut outlook = outlook(at(1800), 40.0, foresee(foreseen_at, &[40.0; 60]));
         if let Foresight::Forecast { forecast, .. } = &mut outlook.foresight {
             forecast.peaks = vec![vec![peak; 60]; 4];
         }
         round(&mut fleet, &shop, outlook, at(1800)).to.expect("a number")
     };
-    assert!(then(70.0) >= 7, "seven may be needed before another seven could be had");
-    assert_eq!(then(40.0), 5, "the floor");
+    assert!(then(70.0, at(1800)) >= 7, "seven may be needed before another seven could be had");
+    assert_eq!(then(40.0, at(1800)), 5, "the floor");
+    assert_eq!(then(70.0, at(1500)), 5, "what was foreseen long ago may be over");
 }
 
 #[test]
