@@ -76,13 +76,21 @@ mod shell {
         Changed(Vec<Change>),
         /// Somebody else changed it each time.
         Contested,
+        /// It is no longer ours to change.
+        NotChosen,
     }
 
     /// Brings one route to the weights that `routing` wants; in another mode than `act` as a dry run.
+    /// `may_act` is asked before each write, for the process may have slept since what it rests on was read.
     ///
     /// # Errors
     /// As the cluster answers.
-    pub async fn steer(client: &Client, route: &HttpRouteConfig, routing: &Routing) -> Result<Steered, Error> {
+    pub async fn steer(
+        client: &Client,
+        route: &HttpRouteConfig,
+        routing: &Routing,
+        may_act: impl Fn() -> bool,
+    ) -> Result<Steered, Error> {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &route.namespace, &resource(route));
         for _ in 0..TRIES {
             let mut read = api.get(&route.name).await?;
@@ -99,6 +107,9 @@ mod shell {
             let dry_run = route.mode != Mode::Act;
             let manager = Some("bellwether".to_owned());
             let params = PatchParams { dry_run, field_manager: manager, ..PatchParams::default() };
+            if !may_act() {
+                return Ok(Steered::NotChosen);
+            }
             match api.patch(&route.name, &params, &Patch::Merge(patch)).await {
                 Err(Error::Api(status)) if status.is_conflict() => {}
                 outcome => return outcome.map(|_| Steered::Changed(changes)),
@@ -165,5 +176,32 @@ mod tests {
         for nonsense in [json!(null), json!([1, { "backendRefs": 3 }, { "backendRefs": [null, { "name": 4 }] }])] {
             assert!(reweigh(&mut nonsense.clone(), &route(), &routing).is_empty());
         }
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[tokio::test]
+    async fn nothing_is_written_again_once_another_was_chosen() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+        use axum::response::IntoResponse;
+
+        let writes = Arc::new(AtomicU32::new(0));
+        let counted = writes.clone();
+        let contested = move |request: axum::http::Request<kube::client::Body>| {
+            let answer = if request.method() == "GET" {
+                let rules = json!([{ "backendRefs": [{ "name": "blue", "weight": 100 }] }]);
+                axum::Json(json!({ "metadata": { "name": "web" }, "spec": { "rules": rules } })).into_response()
+            } else {
+                counted.fetch_add(1, SeqCst);
+                let conflict = json!({ "status": "Failure", "reason": "Conflict", "message": "changed", "code": 409 });
+                (axum::http::StatusCode::CONFLICT, axum::Json(conflict)).into_response()
+            };
+            async { Ok::<_, std::convert::Infallible>(answer) }
+        };
+        let client = kube::Client::new(tower::service_fn(contested), "shop");
+        let outcome = steer(&client, &route(), &routing(), || writes.load(SeqCst) < 2).await;
+        assert!(matches!(outcome, Ok(Steered::NotChosen)), "{outcome:?}");
+        assert_eq!(writes.load(SeqCst), 2);
     }
 }

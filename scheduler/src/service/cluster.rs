@@ -59,35 +59,36 @@ impl Cluster {
     /// next round.
     pub(super) async fn steer(&self, routes: &[HttpRouteConfig], routing: &Routing) {
         let Some(client) = self.client.as_ref().filter(|_| self.may_act()) else { return };
-        futures::future::join_all(routes.iter().map(|route| steer_one(client, route, routing))).await;
+        futures::future::join_all(routes.iter().map(|route| self.steer_one(client, route, routing))).await;
     }
-}
 
-#[cfg(feature = "kubernetes")]
-async fn steer_one(client: &kube::Client, route: &HttpRouteConfig, routing: &Routing) {
-    use crate::route::gateway::{Steered, steer};
-    let outcome = match tokio::time::timeout(STEERED_WITHIN, steer(client, route, routing)).await {
-        Ok(Ok(Steered::Unchanged)) => "unchanged",
-        Ok(Ok(Steered::LeftAlone)) => "left_alone",
-        Ok(Ok(Steered::Changed(changes))) => {
-            info!(%route, ?changes, mode = ?route.mode, "weights of a route");
-            if route.mode == crate::config::Mode::Act { "changed" } else { "would_change" }
-        }
-        Ok(Ok(Steered::Contested)) => {
-            warn!(%route, "somebody else kept changing a route; its weights are set in the next round");
-            "contested"
-        }
-        Ok(Err(error)) => {
-            let error = &error as &dyn std::error::Error;
-            warn!(%route, error, "weights of a route not set; deploy/kubernetes/rbac.yaml has the rights that are needed");
-            "failed"
-        }
-        Err(_) => {
-            warn!(%route, "weights of a route not set in time");
-            "failed"
-        }
-    };
-    metrics::counter!("bellwether_scheduler_http_routes_total", "outcome" => outcome).increment(1);
+    async fn steer_one(&self, client: &kube::Client, route: &HttpRouteConfig, routing: &Routing) {
+        use crate::route::gateway::{Steered, steer};
+        let steered = steer(client, route, routing, || self.may_act());
+        let outcome = match tokio::time::timeout(STEERED_WITHIN, steered).await {
+            Ok(Ok(Steered::Unchanged)) => "unchanged",
+            Ok(Ok(Steered::LeftAlone)) => "left_alone",
+            Ok(Ok(Steered::Changed(changes))) => {
+                info!(%route, ?changes, mode = ?route.mode, "weights of a route");
+                if route.mode == crate::config::Mode::Act { "changed" } else { "would_change" }
+            }
+            Ok(Ok(Steered::Contested)) => {
+                warn!(%route, "somebody else kept changing a route; its weights are set in the next round");
+                "contested"
+            }
+            Ok(Ok(Steered::NotChosen)) => "not_chosen",
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(%route, error, "weights of a route not set; deploy/kubernetes/rbac.yaml has the rights that are needed");
+                "failed"
+            }
+            Err(_) => {
+                warn!(%route, "weights of a route not set in time");
+                "failed"
+            }
+        };
+        metrics::counter!("bellwether_scheduler_http_routes_total", "outcome" => outcome).increment(1);
+    }
 }
 
 #[cfg(not(feature = "kubernetes"))]
