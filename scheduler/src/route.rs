@@ -106,10 +106,14 @@ impl Routing {
         self.known_at.contains_key(backend)
     }
 
-    /// Whether the weights are those of `other`, whatever is known since.
+    /// Whether `kept`, which was kept last, would mislead after a restart: its weights are others, or it says of a backend
+    /// that it was last known at a time off by more than half of [`RerouteConfig::max_fact_age`].
     #[must_use]
-    pub fn weighs_as(&self, other: &Self) -> bool {
-        self.weights == other.weights
+    pub fn outgrew(&self, kept: &Self, config: &RerouteConfig) -> bool {
+        let moved = |(backend, at): (&String, &Timestamp)| {
+            kept.known_at.get(backend).is_none_or(|was| at.since(*was).max(was.since(*at)) > config.max_fact_age / 2)
+        };
+        self.weights != kept.weights || self.known_at.iter().any(moved)
     }
 }
 

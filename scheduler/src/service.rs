@@ -118,6 +118,7 @@ pub struct Service {
     config: Config,
     lessons_kept: Option<Timestamp>,
     routing: Routing,
+    kept_routing: Routing,
     outbox: Outbox,
     warnings: Warnings,
     courier: Courier,
@@ -179,6 +180,7 @@ impl Service {
         fleet.recall(state.read(state::LESSONS)?);
         Ok(Self {
             lessons_kept: None,
+            kept_routing: routing.clone(),
             routing,
             warnings: state.read(state::WARNINGS)?,
             outbox: Outbox::new(notifier, &config.alerts, client, state.clone()).map_err(StartError::Client)?,
@@ -379,8 +381,9 @@ impl Service {
 
     fn route(&mut self, now: Timestamp, snapshot: &Snapshot) -> Vec<Weight> {
         let (weights, routing) = route::weigh(snapshot, &self.routing, &self.config.reroute, now);
-        if !routing.weighs_as(&self.routing) {
+        if routing.outgrew(&self.kept_routing, &self.config.reroute) {
             self.shared.keep(state::ROUTING, &routing);
+            self.kept_routing = routing.clone();
         }
         self.routing = routing;
         self.shared.weights.send_replace(haproxy::by_name(&weights));

@@ -162,3 +162,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_kept_is_never_so_old_that_a_cut_is_forgotten_by_a_restart() {
+    let config = config(3);
+    let facts = |secs| snapshot(at(secs), &[Some((120.0, 120.0)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
+    let (mut routing, mut kept, mut writes) = (Routing::default(), Routing::default(), 0);
+    for secs in (0..14_400).step_by(15) {
+        routing = weigh(&facts(secs), &routing, &config, at(secs)).1;
+        if routing.outgrew(&kept, &config) {
+            (kept, writes) = (routing.clone(), writes + 1);
+        }
+    }
+    assert!(writes < 14_400 / 150 + 20, "{writes} writes: not every round");
+    let (decided, _) = weigh(&snapshot(at(14_400), &[None, None, None]), &kept, &config, at(14_400));
+    assert_eq!(decided[0].weight, routing.weight("s0"), "after the restart, before anything is known");
+}
