@@ -68,7 +68,7 @@ impl Placements {
         config: &PlacementConfig,
         now: Timestamp,
     ) -> HashMap<String, f64> {
-        self.places.retain(|place| now.since(place.at).max(place.at.since(now)) < config.settle);
+        self.expire(&seen, config, now);
         let mut coming: HashMap<String, f64> = HashMap::new();
         for place in &self.places {
             *coming.entry(place.node.clone()).or_default() += place.load;
@@ -83,6 +83,18 @@ impl Placements {
         self.tidy();
         metrics::gauge!("bellwether_scheduler_placements_under_way").set(self.places.len() as f64);
         coming
+    }
+
+    /// Lets go of pods whose time is over, and of so much of what their nodes rose by as was theirs: it is not to be taken
+    /// for the load of those that came later.
+    fn expire(&mut self, seen: impl Fn(&str) -> Option<f64>, config: &PlacementConfig, now: Timestamp) {
+        let waits = |place: &Place| now.since(place.at).max(place.at.since(now)) < config.settle;
+        for place in self.places.iter().filter(|place| !waits(place)) {
+            if let Some((seen, before)) = seen(&place.node).zip(self.before.get_mut(&place.node)) {
+                *before += (seen - *before).max(0.0).min(place.load);
+            }
+        }
+        self.places.retain(waits);
     }
 
     /// A node to which nothing is on its way any more begins anew with the next pod.
@@ -199,6 +211,18 @@ mod tests {
         let busy = |_: &str| Some(9.0);
         placed.place("late", 1.0, &["n1"], busy, &config, at(140));
         assert_eq!(placed.under_way(busy, &config, at(150)).get("n1"), Some(&1.0));
+    }
+
+    #[test]
+    fn what_a_pod_brought_whose_time_is_over_is_not_taken_for_the_load_of_a_later_one() {
+        let config = PlacementConfig::default();
+        let mut placed = Placements::default();
+        let half_shown = |_: &str| Some(3.0);
+        placed.place("p1", 2.0, &["n1"], idle, &config, at(0));
+        placed.place("p2", 1.0, &["n1"], half_shown, &config, at(60));
+        assert_eq!(placed.under_way(half_shown, &config, at(70))["n1"], 2.0);
+        assert_eq!(placed.under_way(half_shown, &config, at(125))["n1"], 1.0);
+        assert_eq!(placed.under_way(|_| Some(3.5), &config, at(130))["n1"], 0.5, "it shows by and by");
     }
 
     #[test]
