@@ -4,7 +4,7 @@
 //! scored is the room that is foreseen, less the pods that are on their way. A node we know nothing of is let pass, with a
 //! middling score.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::State;
@@ -126,11 +126,12 @@ impl Extender {
     }
 
     fn place(&self, pod: &Value, nodes: &[&str]) {
-        let config = self.faces.config.borrow().reroute.placement.clone();
+        let reroute = self.faces.config.borrow().reroute.clone();
+        let config = &reroute.placement;
+        let (part, nodes) = parts(load_of(pod, config), nodes, &reroute.backends);
         let loads = self.loads();
         let seen = |node: &str| loads.get(node).copied();
-        let load = load_of(pod, &config);
-        self.placements().place(&name_of(pod), load, nodes, seen, &config, (self.faces.clock)());
+        self.placements().place(&name_of(pod), part, &nodes, seen, config, (self.faces.clock)());
     }
 
     /// The load of each node as it is measured now.
@@ -177,6 +178,13 @@ fn score(name: &str, rooms: &Rooms) -> i64 {
 fn best(scored: &[Scored]) -> Vec<&str> {
     let most = scored.iter().map(|scored| scored.score).max();
     scored.iter().filter(|scored| Some(scored.score) == most).map(|scored| scored.host.as_str()).collect()
+}
+
+/// What each of `nodes`, to one of which `load` goes, is to be charged with, and those of them that are backends: nobody asks
+/// what is on its way to the others.
+fn parts<'a>(load: f64, nodes: &[&'a str], backends: &[BackendConfig]) -> (f64, Vec<&'a str>) {
+    let known: HashSet<&str> = backends.iter().map(|backend| backend.name.as_str()).collect();
+    (load / nodes.len() as f64, nodes.iter().copied().filter(|node| known.contains(node)).collect())
 }
 
 fn name(node: &Value) -> Option<&str> {
@@ -242,7 +250,8 @@ mod tests {
             let rooms = rooms(&weights, &backends, &placements.under_way(seen, config, now));
             let scored = hosts.map(|host| Scored { host: host.to_owned(), score: score(host, &rooms) });
             let likeliest = best(&scored);
-            placements.place(&pod.to_string(), 1.0, &likeliest, seen, config, now);
+            let (part, places) = parts(1.0, &likeliest, &backends);
+            placements.place(&pod.to_string(), part, &places, seen, config, now);
             *loads.get_mut(likeliest[pod % likeliest.len()]).unwrap() += 1.0; // the scheduler picks any of the best
         }
         hosts.map(|host| loads[host]).to_vec()
@@ -254,6 +263,12 @@ mod tests {
         assert!(counted.iter().all(|load| (10.0..=14.0).contains(load)), "{counted:?}");
         let blind = thirty_pods(&PlacementConfig { settle: std::time::Duration::ZERO, ..PlacementConfig::default() });
         assert_eq!(blind, [31.0, 2.0, 3.0], "without counting what is on its way");
+    }
+
+    #[test]
+    fn a_pod_that_may_go_to_many_strangers_is_charged_to_our_nodes_alone_and_in_part() {
+        assert_eq!(parts(8.0, &["a", "stranger", "b", "other"], &nodes(&["a", "b", "c"])), (2.0, vec!["a", "b"]));
+        assert!(parts(8.0, &["stranger"], &nodes(&["a"])).1.is_empty());
     }
 
     #[test]

@@ -28,7 +28,8 @@ struct Place {
 }
 
 impl Placements {
-    /// `pod` goes to one of `nodes`, and will bring `load`. `seen` is the load of a node as it is measured now.
+    /// `pod` goes to one of `nodes`, and will bring `load` to each as far as is known, which is its own over the number of
+    /// nodes it may go to. `seen` is the load of a node as it is measured now.
     pub fn place(
         &mut self,
         pod: &str,
@@ -42,13 +43,12 @@ impl Placements {
         if config.settle.is_zero() || !(load.is_finite() && load > 0.0) || pod.is_empty() {
             return;
         }
-        let part = load / nodes.len() as f64;
         for node in nodes {
             let node = (*node).to_owned();
             if let Some(seen) = seen(&node) {
                 self.before.entry(node.clone()).or_insert(seen);
             }
-            self.places.push_back(Place { pod: pod.to_owned(), node, load: part, at: now });
+            self.places.push_back(Place { pod: pod.to_owned(), node, load, at: now });
         }
         let many = self.places.len().saturating_sub(config.most);
         self.places.drain(..many);
@@ -193,8 +193,8 @@ mod tests {
     fn a_pod_that_may_be_on_several_nodes_counts_in_parts_and_once_however_often_it_is_placed() {
         let config = PlacementConfig::default();
         let mut placed = Placements::default();
-        placed.place("p", 1.0, &["n1", "n2"], idle, &config, at(0));
-        placed.place("p", 1.0, &["n2", "n3"], idle, &config, at(5));
+        placed.place("p", 0.5, &["n1", "n2"], idle, &config, at(0));
+        placed.place("p", 0.5, &["n2", "n3"], idle, &config, at(5));
         let coming = placed.under_way(idle, &config, at(6));
         assert_eq!((coming.get("n1"), coming["n2"], coming["n3"]), (None, 0.5, 0.5));
         placed.forget("p");
@@ -206,7 +206,7 @@ mod tests {
         let config = PlacementConfig::default();
         let mut placed = Placements::default();
         placed.place("early", 1.0, &["n1"], idle, &config, at(0));
-        placed.place("other", 4.0, &["n2", "n3"], idle, &config, at(60));
+        placed.place("other", 2.0, &["n2", "n3"], idle, &config, at(60));
         assert_eq!(placed.under_way(idle, &config, at(130)).len(), 2, "n1 has settled");
         let busy = |_: &str| Some(9.0);
         placed.place("late", 1.0, &["n1"], busy, &config, at(140));
