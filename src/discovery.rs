@@ -28,6 +28,10 @@ pub const PREFIX: &str = "bellwether.dev/";
 const PAUSED: &str = "paused";
 /// Longest time a look at the cluster may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for the first look at the cluster: the start waits for it.
+const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(10);
+/// Time between two looks while none has succeeded.
+const FIRST_LOOK_EVERY: Duration = Duration::from_secs(3);
 /// Under which an event tells of a refusal.
 const REFUSED: &str = "WorkloadRefused";
 
@@ -116,7 +120,8 @@ fn capacity(value: f64) -> Result<Positive, String> {
 /// Looks for annotated objects for as long as it lives.
 pub struct Discovery {
     annotations: Annotations,
-    found: watch::Receiver<Arc<[Annotated]>>,
+    /// `None` before the first look that succeeds.
+    found: watch::Receiver<Option<Arc<[Annotated]>>>,
     refused: BTreeSet<(String, String)>,
     task: JoinHandle<()>,
 }
@@ -131,9 +136,18 @@ impl Discovery {
         let client = bellwether_collector::kubernetes::client(&config.access()).await;
         let client = client.context("no client of the cluster that `kubernetes` names can be made")?;
         let annotations = Annotations::new(client, discover.namespaces.clone(), PREFIX);
-        let (told, found) = watch::channel(Arc::from([]));
+        let (told, found) = watch::channel(None);
         let task = tokio::spawn(look(annotations.clone(), discover, told));
         Ok(Some(Self { annotations, found, refused: BTreeSet::new(), task }))
+    }
+
+    /// `config` with what the first look finds. The cluster is waited for, for ten seconds at most: then `config` alone.
+    pub async fn begin(&mut self, config: &Config) -> Config {
+        if matches!(timeout(FIRST_LOOK_WITHIN, self.found.wait_for(Option::is_some)).await, Ok(Ok(_))) {
+            return self.complete(config);
+        }
+        warn!("the cluster has not told in time which objects are annotated; such workloads will be learnt anew");
+        config.clone()
     }
 
     /// Returns when other objects, or other annotations, have been found.
@@ -146,7 +160,7 @@ impl Discovery {
     /// `config` with what was found; what is refused is told aloud, once.
     pub fn complete(&mut self, config: &Config) -> Config {
         let found = self.found.borrow_and_update().clone();
-        let (merged, refusals) = merged(config, &found);
+        let (merged, refusals) = merged(config, found.as_deref().unwrap_or_default());
         let discovered = merged.workloads.len() - config.workloads.len();
         metrics::gauge!("bellwether_discovery_workloads").set(discovered as f64);
         metrics::gauge!("bellwether_discovery_refused").set(refusals.len() as f64);
@@ -177,8 +191,9 @@ impl Drop for Discovery {
 }
 
 /// While the cluster cannot be asked, what was found last stays.
-async fn look(annotations: Annotations, discover: DiscoverConfig, told: watch::Sender<Arc<[Annotated]>>) {
-    let mut ticks = interval(discover.every.max(Duration::from_secs(1)));
+async fn look(annotations: Annotations, discover: DiscoverConfig, told: watch::Sender<Option<Arc<[Annotated]>>>) {
+    let every = discover.every.max(Duration::from_secs(1));
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -194,10 +209,13 @@ async fn look(annotations: Annotations, discover: DiscoverConfig, told: watch::S
             }
         };
         metrics::counter!("bellwether_discovery_looks_total", "outcome" => outcome).increment(1);
+        if found.is_none() && told.borrow().is_none() {
+            ticks.reset_after(every.min(FIRST_LOOK_EVERY));
+        }
         if let Some(found) = found {
             told.send_if_modified(|before| {
-                let changed = **before != *found;
-                *before = found.into();
+                let changed = before.as_deref() != Some(found.as_slice());
+                *before = Some(found.into());
                 changed
             });
         }

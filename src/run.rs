@@ -85,6 +85,13 @@ struct System {
 impl System {
     async fn start(path: PathBuf, config: Config, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
         let listener = Server::bind(listen.unwrap_or(config.server.listen)).await?;
+        let mut discovery = Discovery::start(&config.kubernetes).await?;
+        let written = config.clone();
+        // What is no workload when the parts open is forgotten: those of the cluster must be among them.
+        let config = match &mut discovery {
+            Some(discovery) => discovery.begin(&written).await,
+            None => config,
+        };
         let pipeline = Pipeline::open(&config, wall_clock()).await?;
         let scraper = ScrapeManager::start(&config.scrape_configs, pipeline.ingest.clone());
         let scraper = Arc::new(scraper.context("could not start scraping")?);
@@ -93,8 +100,6 @@ impl System {
         let host = tokio::spawn(host::run(watched, pipeline.ingest.clone())).abort_handle();
         let (asks, reloads) = mpsc::channel(1);
         let (ready, is_ready) = watch::channel(false);
-        let discovery = Discovery::start(&config.kubernetes).await?;
-        let written = config.clone();
         let config = Arc::new(config);
         let (in_force, seen) = watch::channel(config.clone());
         let (loaded, was_loaded) = watch::channel(Loaded { at: wall_clock()(), successful: true });
