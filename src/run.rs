@@ -189,6 +189,9 @@ impl System {
     fn discover(&mut self) {
         let written = self.written.clone();
         let complete = self.completed(&written);
+        if complete == **self.config.borrow() {
+            return;
+        }
         match self.pipeline.reconfigure(&complete) {
             Ok(()) => drop(self.config.send_replace(Arc::new(complete))),
             Err(error) => error!(fault = format!("{error:#}"), "could not take on the workloads that were found"),

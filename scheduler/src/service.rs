@@ -261,7 +261,7 @@ impl Service {
         self.cluster.may_act()
     }
 
-    /// Takes on another configuration; courses and alerts under way go on. A changed `grpc` or another address or
+    /// Takes on another configuration; courses, retries and alerts under way go on. A changed `grpc` or another address or
     /// bound of `reroute` needs a restart.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl Service {
     pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
         check(&config)?;
         self.outbox.follow(&config.alerts).map_err(StartError::Client)?;
-        self.courier = Courier::new(&config, &self.cluster).map_err(StartError::Client)?;
+        self.courier.follow(&self.config, &config, &self.cluster).map_err(StartError::Client)?;
         self.config = config;
         Ok(())
     }

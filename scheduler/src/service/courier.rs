@@ -51,6 +51,20 @@ impl Courier {
         Ok(Self { actuators, pending: HashMap::new(), may_act: true })
     }
 
+    /// Takes on `after` in place of `before`. What is under way goes on where it is carried out as before.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made; then nothing has changed.
+    pub(super) fn follow(&mut self, before: &Config, after: &Config, cluster: &Cluster) -> reqwest::Result<()> {
+        self.actuators = Self::new(after, cluster)?.actuators;
+        let before = ways(before);
+        let after = ways(after);
+        self.pending.retain(|workload, _| {
+            after.get(workload.as_str()).is_some_and(|way| before.get(workload.as_str()) == Some(way))
+        });
+        Ok(())
+    }
+
     /// Whether anything is carried out at all: not while another of us is chosen to act.
     pub(super) fn may_act(&mut self, may: bool) {
         self.may_act = may;
@@ -139,6 +153,12 @@ impl Courier {
             Ok(_) => drop(self.pending.remove(&workload)),
         }
     }
+}
+
+/// How a decision on each acting workload is carried out, and the bounds it keeps.
+fn ways(config: &Config) -> HashMap<&str, (Option<&ActuatorConfig>, u32, u32)> {
+    let acting = config.workloads.iter().filter(|w| w.scale.mode == Mode::Act);
+    acting.map(|w| (w.name.as_str(), (w.scale.actuator.as_ref(), w.scale.min, w.scale.max))).collect()
 }
 
 fn actuator(workload: &Workload, client: &reqwest::Client, allowed: &[IpNet], cluster: &Cluster) -> Arc<dyn Actuator> {

@@ -136,6 +136,28 @@ async fn what_fails_is_tried_again_after_a_wait_under_the_same_key() {
 }
 
 #[tokio::test]
+async fn a_retry_outlives_another_configuration_that_carries_it_out_alike_and_no_other() {
+    let receiver = Receiver::start("/scale").await;
+    let same = acting(webhook(&receiver));
+    let mut with_another = same.clone();
+    let found = Workload { name: "found".to_owned(), depends_on: Vec::new(), scale: ScaleConfig::default() };
+    with_another.workloads.push(found);
+    let patient = WebhookConfig { timeout: Duration::from_secs(6), ..webhook(&receiver) };
+    let mut lower = same.clone();
+    lower.workloads[0].scale.max = 40;
+    for (other, posted) in [(with_another, 2), (acting(patient), 1), (lower, 1), (Config::default(), 1)] {
+        let before = receiver.got().len();
+        let (mut service, _) = service(same.clone(), None).await;
+        receiver.status.store(503, Ordering::SeqCst);
+        service.tick(at(0), &facts(at(0), 60.0, 4.0)).await;
+        receiver.status.store(200, Ordering::SeqCst);
+        service.reconfigure(other).expect("it is taken on");
+        service.tick(at(5), &facts(at(5), 60.0, 4.0)).await;
+        assert_eq!(receiver.got().len() - before, posted);
+    }
+}
+
+#[tokio::test]
 async fn a_request_the_receiver_finds_fault_with_is_not_repeated() {
     let receiver = Receiver::start("/scale").await;
     let (mut service, _) = service(acting(webhook(&receiver)), None).await;
