@@ -39,6 +39,8 @@ use crate::server::{Patience, accept, http};
 pub const READ_EVERY: Duration = Duration::from_secs(60);
 /// What a client may ask for before it has asked anything.
 const PATIENCE: Patience = Patience { head: Duration::from_secs(30), connections: 256 };
+/// How long who is refused may keep its place, to read why.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// Where the API `external.metrics.k8s.io` is answered: one such API per cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -120,11 +122,11 @@ async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
         };
         let (door, watcher) = (door.clone(), open.watcher());
         tokio::spawn(async move {
-            if let Some((stream, routes)) = door.admit(stream).await {
+            if let Some(Admitted { stream, routes, stays }) = door.admit(stream).await {
                 let http = http(PATIENCE);
                 let service = TowerToHyperService::new(routes);
                 let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-                let _ = watcher.watch(connection).await; // a client that broke off is no news
+                let _ = timeout(stays, watcher.watch(connection)).await; // a client that broke off is no news
             }
             drop(place);
         });
@@ -133,9 +135,15 @@ async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
     open.shutdown().await;
 }
 
+/// A client, what it may see, and for how long.
+struct Admitted {
+    stream: TlsStream<TcpStream>,
+    routes: Router,
+    stays: Duration,
+}
+
 impl Door {
-    /// The client and what it may see.
-    async fn admit(&self, stream: TcpStream) -> Option<(TlsStream<TcpStream>, Router)> {
+    async fn admit(&self, stream: TcpStream) -> Option<Admitted> {
         let acceptor = TlsAcceptor::from(self.tls.borrow().clone());
         let stream = match timeout(PATIENCE.head, acceptor.accept(stream)).await.ok()? {
             Ok(stream) => stream,
@@ -146,18 +154,18 @@ impl Door {
             }
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let routes = match refusal(shown, &self.names) {
+        let (routes, stays) = match refusal(shown, &self.names) {
             None => {
                 count("admitted");
-                self.routes.clone()
+                (self.routes.clone(), Duration::MAX)
             }
             Some((code, why)) => {
                 count("refused");
                 warn!(why, "a client of the external metrics API is refused");
-                Router::new().fallback(async move || status(code, &why))
+                (Router::new().fallback(async move || status(code, &why)), REFUSED_FOR)
             }
         };
-        Some((stream, routes))
+        Some(Admitted { stream, routes, stays })
     }
 }
 
