@@ -99,7 +99,11 @@ async fn policies_are_tried_on_what_the_store_holds_of_a_workload_with_its_own_s
     let other = shop.run(&["simulate", "--workload", "stranger", "--output", "-"]);
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(!other.status.success() && said.contains("stranger") && said.contains("shop"), "{said}");
-    assert!(!shop.run(&["simulate", "--output", "-"]).status.success(), "neither file nor workload");
+    for senseless in [&[][..], &["--demand", "x.csv", "--workload", "shop"], &["--demand", "x.csv", "--last", "1h"]] {
+        let refused = shop.run(&[&["simulate", "--output", "-"], senseless].concat());
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains("--demand"), "{senseless:?}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,16 +20,17 @@ use crate::table;
 
 /// Options of `bellwether simulate`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("load").required(true)))]
 pub struct Args {
     /// Demand to serve: CSV (`.gz` too) `timestamp,value`, one series.
-    #[arg(long, value_name = "FILE", required_unless_present = "workload", conflicts_with = "workload")]
+    #[arg(long, value_name = "FILE", group = "load")]
     demand: Option<PathBuf>,
     /// A workload of the running server in its place: the demand that its store holds, with the workload's own settings,
     /// start-up time and capacity (as learnt, where they are) unless others are named.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "load")]
     workload: Option<String>,
     /// How much of the workload's demand, such as 14d. Default: the history that its forecasts learn from.
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "workload")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "demand")]
     last: Option<Duration>,
     /// YAML with the `scale` section of a workload; what it leaves out has its default. Capacity, start-up time, bounds
     /// and costs come from the options beside it. Without a file: target_utilisation 0.7, floor_utilisation 0.95.
