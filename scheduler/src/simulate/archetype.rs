@@ -147,24 +147,25 @@ impl Days {
 
     /// Share of the variance of daily means that a straight line explains.
     fn line(&self) -> f64 {
-        let Some((slope, _)) = self.trend() else { return 0.0 };
+        let Some(slope) = self.slope() else { return 0.0 };
         let middle = (self.means.len() - 1) as f64 / 2.0;
         let along = |i: usize| slope * (i as f64 - middle);
         let explained: f64 = (0..self.means.len()).map(|i| along(i).powi(2)).sum();
         explained / self.spread().max(f64::MIN_POSITIVE)
     }
 
-    fn trend(&self) -> Option<(f64, f64)> {
+    /// Slope of the straight line through the daily means, per day.
+    fn slope(&self) -> Option<f64> {
         let middle = (self.means.len().checked_sub(1)?) as f64 / 2.0;
         let centred = || (0..self.means.len()).map(move |i| i as f64 - middle);
         let square: f64 = centred().map(|x| x * x).sum();
         let product: f64 = centred().zip(&self.means).map(|(x, y)| x * (y - self.mean)).sum();
-        (self.enough() && square > 0.0).then(|| (product / square, square))
+        (self.enough() && square > 0.0).then(|| product / square)
     }
 
     /// How far the straight line goes from end to end, as a share of the mean.
     fn rise(&self) -> f64 {
-        self.trend().map_or(0.0, |(slope, _)| (slope * (self.means.len() - 1) as f64).abs() / self.mean)
+        self.slope().map_or(0.0, |slope| (slope * (self.means.len() - 1) as f64).abs() / self.mean)
     }
 
     /// Share of the variance of daily means that the best single step explains.
