@@ -98,7 +98,7 @@ bench: bench-fleet bench-decide
 bench-decide: ## One round of decisions over ten thousand workloads: time and memory
 	cargo bench --locked -p bellwether-scheduler --bench decide
 
-bench-scaling: ## Scaling policies at equal cost over every trace of a folder: make bench-scaling TRACES=DIR (an hour; 2 cores)
+bench-scaling: ## Scaling policies at equal cost over every trace of a folder: make bench-scaling TRACES=DIR (long; two at a time)
 	benches/scaling/run.sh $(TRACES)
 .PHONY: bench-scaling
 
