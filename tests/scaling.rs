@@ -129,6 +129,8 @@ async fn what_if_answers_on_the_facts_of_now_and_changes_nothing() {
     assert!(told.contains("now:") && told.contains("15 replicas"), "{told}");
     let learnt = shop.get("/api/v1/workloads/shop/learnt").await;
     assert_eq!((&learnt["forecast_believed"], &learnt["startup_seconds"]), (&json!(true), &Value::Null), "{learnt}");
+    let stranger = shop.run(&["what-if", "shop/a b"]);
+    assert!(String::from_utf8_lossy(&stranger.stderr).contains(r#"there is no scaled workload "shop/a b""#));
 }
 
 const NODES: &str = "reroute:

@@ -1,6 +1,7 @@
 //! Asks a running server, for the commands that look at the live system.
 
 use anyhow::{Context, bail};
+use bellwether_predictor::registry::encoded;
 use serde::de::DeserializeOwned;
 
 /// Where the server is and how to be let in.
@@ -78,9 +79,27 @@ impl Server {
     }
 }
 
+/// The path under `/api/v1` that these parts make, whatever letters they are written with.
+#[must_use]
+pub fn path(parts: &[&str]) -> String {
+    parts.iter().fold("/api/v1".to_owned(), |path, part| path + "/" + &encoded(part))
+}
+
 /// The sentence within an error answer, or its first line.
 fn reason(body: &str) -> String {
     let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let sentence = json.as_ref().and_then(|value| value.get("error")?.as_str());
     sentence.unwrap_or_else(|| body.lines().next().unwrap_or("")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_part_of_a_path_whatever_letters_it_is_written_with() {
+        let of = |name| path(&["workloads", name, "what-if"]);
+        assert_eq!(of("checkout"), "/api/v1/workloads/checkout/what-if");
+        assert_eq!(of("shop/web ?#%ä"), "/api/v1/workloads/shop%2Fweb%20%3F%23%25%C3%A4/what-if");
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::bail;
 use bellwether_models::incident::{Incident, Word};
 use bellwether_scheduler::plan::Decision;
 
-use super::client::Server;
+use super::client::{Server, path};
 use super::output::line;
 use super::people::sentence;
 use crate::words;
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// What people said of the incident, one a line.
 fn said(args: &Args) -> anyhow::Result<()> {
-    let all: Vec<serde_json::Value> = args.server.get(&format!("/api/v1/incidents/{}/words", args.id), &[])?;
+    let all: Vec<serde_json::Value> = args.server.get(&path(&["incidents", &args.id, "words"]), &[])?;
     for record in all {
         let over = if record["taken_back"] == true { " (taken back)" } else { "" };
         let word: Word = serde_json::from_value(record)?;
@@ -55,7 +55,7 @@ fn said(args: &Args) -> anyhow::Result<()> {
 fn find(args: &Args) -> anyhow::Result<serde_json::Value> {
     let mut refusals = Vec::new();
     for kind in ["incidents", "decisions"] {
-        match args.server.get(&format!("/api/v1/{kind}/{}", args.id), &[]) {
+        match args.server.get(&path(&[kind, &args.id]), &[]) {
             Ok(record) => return Ok(record),
             Err(error) if format!("{error:#}").contains("404") => refusals.push(kind),
             Err(error) => return Err(error),

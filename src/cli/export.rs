@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use bellwether_models::incident::Incident;
 
-use super::client::Server;
+use super::client::{Server, path};
 use super::output::{complain, line};
 use crate::case::Case;
 
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut written = 0;
     for id in ids {
-        let case: Case = args.server.get(&format!("/api/v1/incidents/{id}/case"), &[])?;
+        let case: Case = args.server.get(&path(&["incidents", &id, "case"]), &[])?;
         if case.columns.is_empty() {
             complain(&format!("{id}: the store no longer holds its metrics; passed over"))?;
         } else if case.cause.is_some() || args.incident.is_some() {
@@ -54,8 +54,7 @@ fn judged(args: &Args) -> anyhow::Result<Vec<String>> {
     let all: Vec<Incident> = args.server.get("/api/v1/incidents", &[("past", "true".to_owned())])?;
     let mut ids = Vec::new();
     for incident in all {
-        let words: Vec<serde_json::Value> =
-            args.server.get(&format!("/api/v1/incidents/{}/words", incident.id), &[])?;
+        let words: Vec<serde_json::Value> = args.server.get(&path(&["incidents", &incident.id, "words"]), &[])?;
         if words.iter().any(|word| word["said"]["kind"] == "cause" && word["taken_back"] == false) {
             ids.push(incident.id);
         }

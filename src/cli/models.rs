@@ -13,10 +13,10 @@ use bellwether_predictor::config::ModelsConfig;
 use bellwether_predictor::read::chain;
 use bellwether_predictor::registry::book::Order;
 use bellwether_predictor::registry::manifest::Manifest;
-use bellwether_predictor::registry::{Registry, RegistryError, encoded, seal};
+use bellwether_predictor::registry::{Registry, RegistryError, seal};
 use serde_json::{Value, json};
 
-use super::client::Server;
+use super::client::{self, Server};
 use super::output::{Format, line};
 use crate::api::chart::clock;
 use crate::pipeline;
@@ -393,7 +393,7 @@ impl Where {
 }
 
 fn path(workload: &str, rest: &str) -> String {
-    format!("/api/v1/models/{}{rest}", encoded(workload))
+    client::path(&["models", workload]) + rest
 }
 
 fn now() -> Timestamp {

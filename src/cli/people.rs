@@ -9,7 +9,7 @@ use bellwether_models::incident::{Maintenance, Said, Word};
 use bellwether_models::series::Timestamp;
 use serde_json::json;
 
-use super::client::Server;
+use super::client::{Server, path};
 use super::output::{Format, line};
 use crate::api::chart::clock;
 use crate::table;
@@ -123,7 +123,7 @@ pub enum MaintenanceCommand {
 /// When the server cannot be reached or refuses.
 pub fn ack(args: &AckArgs) -> anyhow::Result<ExitCode> {
     let body = json!({ "by": args.speaker.by, "note": args.speaker.note });
-    told(&args.server.post(&format!("/api/v1/incidents/{}/ack", args.id), &body)?)
+    told(&args.server.post(&path(&["incidents", &args.id, "ack"]), &body)?)
 }
 
 /// Runs `bellwether feedback`.
@@ -134,7 +134,7 @@ pub fn feedback(args: &FeedbackArgs) -> anyhow::Result<ExitCode> {
     let Speaker { by, note } = &args.speaker;
     if args.take_back {
         let body = json!({ "by": by, "note": note });
-        return told(&args.server.post(&format!("/api/v1/words/{}/take-back", args.id), &body)?);
+        return told(&args.server.post(&path(&["words", &args.id, "take-back"]), &body)?);
     }
     let body = match &args.cause {
         None => json!({ "by": by, "note": note, "verdict": "false_alarm" }),
@@ -142,7 +142,7 @@ pub fn feedback(args: &FeedbackArgs) -> anyhow::Result<ExitCode> {
             json!({ "by": by, "note": note, "verdict": "cause", "service": service, "metric": args.metric })
         }
     };
-    told(&args.server.post(&format!("/api/v1/incidents/{}/feedback", args.id), &body)?)
+    told(&args.server.post(&path(&["incidents", &args.id, "feedback"]), &body)?)
 }
 
 /// Runs `bellwether maintenance`.
@@ -166,7 +166,7 @@ pub fn maintenance(command: &MaintenanceCommand) -> anyhow::Result<ExitCode> {
         }
         MaintenanceCommand::End { id, speaker, server } => {
             let body = json!({ "by": speaker.by, "note": speaker.note });
-            let ended: Maintenance = server.post(&format!("/api/v1/maintenance/{id}/end"), &body)?;
+            let ended: Maintenance = server.post(&path(&["maintenance", id, "end"]), &body)?;
             line(&format!("{} is over", ended.id))?;
         }
     }

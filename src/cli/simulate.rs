@@ -7,14 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bellwether_models::duration;
 use bellwether_models::series::Window;
-use bellwether_predictor::registry::encoded;
 use bellwether_scheduler::ScaleConfig;
 use bellwether_scheduler::simulate::{
     Report, Setting, html, run as simulate, usual_capacity, usual_policies, usual_scale, usual_targets,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::Server;
+use super::client::{Server, path};
 use super::history::Told;
 use crate::table;
 
@@ -141,7 +140,7 @@ fn live(args: &Args, workload: &str) -> anyhow::Result<Case> {
             capacity: None,
         });
     };
-    let learnt = match args.server.get(&format!("/api/v1/workloads/{}/learnt", encoded(workload)), &[]) {
+    let learnt = match args.server.get(&path(&["workloads", workload, "learnt"]), &[]) {
         Err(error) if format!("{error:#}").contains("404") => Learnt::default(), // nothing was learnt yet
         told => told?,
     };

@@ -8,7 +8,7 @@ use bellwether_scheduler::plan::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::client::Server;
+use super::client::{Server, path};
 use super::output::line;
 use crate::words;
 
@@ -46,7 +46,7 @@ struct Compared {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let scale: serde_json::Map<String, Value> = args.set.iter().cloned().collect();
     let body = json!({ "scale": scale, "demand_factor": args.demand });
-    let compared: Compared = args.server.post(&format!("/api/v1/workloads/{}/what-if", args.workload), &body)?;
+    let compared: Compared = args.server.post(&path(&["workloads", &args.workload, "what-if"]), &body)?;
     if args.json {
         line(&serde_json::to_string_pretty(&compared)?)?;
     } else {
