@@ -21,6 +21,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::config::Config;
 use crate::pipeline::Pipeline;
 
+pub mod backends;
 pub mod backup;
 pub mod chart;
 mod export;
@@ -95,6 +96,7 @@ pub fn router(pipeline: &Pipeline, faces: Faces, config: &Config) -> anyhow::Res
         .merge(records::router(faces.clone()))
         .merge(people::router(faces.clone()))
         .merge(scaling::router(faces.clone()))
+        .merge(backends::router(faces.clone()))
         .merge(extender::router(faces.clone()))
         .merge(load_report::router(faces.clone()))
         .merge(prometheus::router(faces.clone()))

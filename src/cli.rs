@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod backends;
 pub mod backtest;
 pub mod check;
 pub mod client;
@@ -62,6 +63,12 @@ enum Command {
     Freeze(scaling::FreezeArgs),
     /// Ends a pause of one workload; without a name, the freeze.
     Resume(scaling::ResumeArgs),
+    /// Takes a backend out of service until a deadline: its weight goes down step by step, and comes back.
+    Drain(backends::DrainArgs),
+    /// Calls a drain off.
+    Undrain(backends::UndrainArgs),
+    /// Lists the backends of a running server, their weights and drains.
+    Backends(backends::Args),
     /// Asks what would be decided under other settings or another demand. Nothing is done.
     WhatIf(what_if::Args),
     /// Takes an incident on: chats and pagers are not reminded of it any more.
@@ -116,6 +123,9 @@ impl Cli {
             Command::Pause(args) => scaling::pause(&args),
             Command::Freeze(args) => scaling::freeze(&args),
             Command::Resume(args) => scaling::resume(&args),
+            Command::Drain(args) => backends::drain(&args),
+            Command::Undrain(args) => backends::undrain(&args),
+            Command::Backends(args) => backends::list(&args),
             Command::WhatIf(args) => what_if::run(&args),
             Command::Ack(args) => people::ack(&args),
             Command::Feedback(args) => people::feedback(&args),

@@ -1,10 +1,12 @@
-//! Incidents and decisions in plain text, for a terminal at three in the morning.
+//! Incidents, decisions and drains in plain text, for a terminal at three in the morning.
 
 use std::fmt::Write;
 
+use bellwether_models::duration;
 use bellwether_models::incident::{Incident, Severity, Status};
 use bellwether_scheduler::guard::Downstream;
 use bellwether_scheduler::plan::Decision;
+use bellwether_scheduler::route::drain::{Drain, Phase, Turn};
 
 use crate::api::chart::{clock, short_number};
 
@@ -124,4 +126,37 @@ pub fn decision(decision: &Decision) -> String {
         let _ = writeln!(text, "  planned: {} replicas, asked for at {ask} UTC to serve at {serve}", step.replicas);
     }
     text
+}
+
+/// A turn of a drain, with the drain as it was ordered.
+#[must_use]
+pub fn drain_turn(turn: &Turn) -> String {
+    let Drain { backend, ordered_at, until, within, by, reason, .. } = &turn.drain;
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!(
+        "{} UTC · {backend} · {}\n{turn}\n  - its weight was {:.0} % of the whole then\n  - ordered {} UTC by {by}{reason}; until {} UTC, down within {}\n",
+        clock(turn.at),
+        turn.id,
+        turn.weight * 100.0,
+        clock(*ordered_at),
+        clock(*until),
+        duration::format(*within)
+    )
+}
+
+/// How a drain stands.
+#[must_use]
+pub fn drain(drain: &Drain) -> String {
+    let reason = if drain.reason.is_empty() { String::new() } else { format!(": {}", drain.reason) };
+    let until = clock(drain.until);
+    match drain.phase {
+        Phase::Draining { .. } => format!(
+            "drained until {until} UTC, its weight goes down within {} ({}{reason})",
+            duration::format(drain.within),
+            drain.by
+        ),
+        Phase::Suspended { since, cause } => {
+            format!("its drain until {until} UTC is suspended since {}: {cause} ({}{reason})", clock(since), drain.by)
+        }
+    }
 }

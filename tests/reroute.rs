@@ -17,8 +17,12 @@ use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::config::{
     BackendConfig, EnvoyConfig, EnvoyEndpoint, GrpcConfig, HaproxyConfig, OrcaBackend, OrcaConfig,
 };
+#[cfg(feature = "kubernetes")]
+use bellwether_scheduler::route::drain::Order;
 use bellwether_scheduler::{Config, RerouteConfig, Service};
 use serde_json::{Value, json};
+use support::peer::free_port;
+use support::system::System;
 use support::{Peer, Program, python, require_peer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -56,6 +60,10 @@ impl Backend {
 }
 
 fn haproxy(backends: &[Backend; 2], agent: std::net::SocketAddr) -> Peer {
+    haproxy_in("http", backends, agent)
+}
+
+fn haproxy_in(mode: &str, backends: &[Backend; 2], agent: std::net::SocketAddr) -> Peer {
     let servers: String = (1..)
         .zip(backends)
         .map(|(i, backend)| {
@@ -68,7 +76,7 @@ fn haproxy(backends: &[Backend; 2], agent: std::net::SocketAddr) -> Peer {
         "global
   maxconn 500
 defaults
-  mode http
+  mode {mode}
   timeout connect 5s
   timeout client 30s
   timeout server 30s
@@ -370,7 +378,7 @@ async fn a_client_of_grpc_that_balances_by_itself_needs_no_control_plane() {
     let reports = ["s1", "s2"].map(|name| service.load_reports_address(name).expect("its load is reported"));
     let mut client = Talk::start(&python, &["balance"]);
     let servers = client.hear().await;
-    let second = support::peer::free_port();
+    let second = free_port();
     let fronts = sidecars([0, 1].map(|i| servers[i].as_u64().expect("a port")), reports, second);
     client.say(&json!([fronts.address(), format!("127.0.0.1:{second}")])).await;
     follow(&mut service, Traffic::Balancer(Box::new(client))).await;
@@ -408,6 +416,185 @@ async fn reports_tell_what_is_known_at_the_interval_asked_for_and_nothing_else()
     assert_eq!(crowd["code"], "RESOURCE_EXHAUSTED", "eight streams are open: {crowd}");
 }
 
+/// Our own process before two backends, each of which carries half of what it can; a round each second.
+struct Drained {
+    folder: tempfile::TempDir,
+    config: String,
+    client: reqwest::Client,
+    system: Option<System>,
+}
+
+impl Drained {
+    async fn start(backends: &[Backend; 2], haproxy: u16, envoy: u16) -> Self {
+        let backend = |name: &str, at: &Backend| {
+            format!(
+                "    - {{ name: {name}, load: vector(50), capacity: 100, envoy: {{ cluster: pool, address: '{}' }} }}\n",
+                at.address
+            )
+        };
+        let config = format!(
+            "cadence: 1s
+reroute:
+  haproxy: {{ listen: '127.0.0.1:{haproxy}' }}
+  envoy: {{ listen: '127.0.0.1:{envoy}' }}
+  step: 1s
+  cut_at_once: 1
+  restore_at_once: 0.5
+  backends:
+{}{}",
+            backend("s1", &backends[0]),
+            backend("s2", &backends[1])
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut drained = Self { folder, config, client: support::http::client(), system: None };
+        drained.rise().await;
+        drained
+    }
+
+    async fn rise(&mut self) {
+        self.system = Some(System::start(self.folder.path(), &self.config, &self.client).await);
+        self.system().until("the load of the backends is seen", async || self.weight_of("s1").await.is_some()).await;
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        self.system = None;
+    }
+
+    fn system(&self) -> &System {
+        self.system.as_ref().expect("it runs")
+    }
+
+    async fn ask(&self, path: &str) -> Value {
+        let answer = self.client.get(self.system().url(path)).send().await.expect("an answer");
+        answer.json().await.expect("JSON")
+    }
+
+    /// The weight and the drain of a backend of which something is known.
+    async fn weight_of(&self, name: &str) -> Option<(f64, Value)> {
+        let backends = self.ask("/api/v1/backends").await;
+        let line = backends.as_array()?.iter().find(|line| line["weight"]["backend"] == name)?.clone();
+        line["weight"]["saturation"].as_f64()?;
+        Some((line["weight"]["weight"].as_f64()?, line["drain"].clone()))
+    }
+
+    /// Our own command: its exit code and what it says.
+    fn say(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        command.args(arguments).env("BELLWETHER_URL", self.system().url("")).env("USER", "kim");
+        let output = command.output().expect("the command runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The first backend is drained, we are killed and started again, and it is called back.
+    async fn through_a_kill(mut self, mut traffic: Traffic<'_>, meanwhile: impl AsyncFn()) {
+        let before = traffic.settle(0.45..=0.55).await;
+        assert!((0.45..=0.55).contains(&before), "half of the traffic each, measured {before}");
+        let (code, told) = self.say(&["drain", "s1", "--for", "1h", "--by", "0s", "--reason", "new disk"]);
+        assert_eq!(code, Some(0), "{told}");
+        let during = traffic.settle(0.0..=0.0).await;
+        meanwhile().await;
+        assert_eq!(during, 0.0, "nothing new for the one that is drained");
+
+        let (code, told) = self.say(&["drain", "s2", "--for", "1h"]);
+        assert!(code == Some(2) && told.contains("0 are seen to serve, and 1 must"), "{told}");
+        let (_, told) = self.say(&["backends"]);
+        assert!(told.contains("is being drained") && told.contains("kim: new disk"), "{told}");
+        self.kill();
+        assert_eq!(traffic.share().await, 0.0, "the one in front goes on with what it was told");
+        self.rise().await;
+        tokio::time::sleep(Duration::from_millis(1500)).await; // a round, and its time to be asked for
+        assert_eq!(traffic.share().await, 0.0, "what was acknowledged holds");
+
+        let (code, told) = self.say(&["undrain", "s1"]);
+        assert_eq!(code, Some(0), "{told}");
+        let after = traffic.settle(0.45..=0.55).await;
+        assert!((0.45..=0.55).contains(&after), "half of the traffic again, measured {after}");
+        println!("share of the first backend: {before:.2} before, {during:.2} drained, {after:.2} after");
+    }
+}
+
+/// A connection of its own that stays open, and whose requests one backend serves.
+async fn session(front: &Peer, backend: &Backend) -> reqwest::Client {
+    for _ in 0..20 {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let before = backend.served.load(Ordering::SeqCst);
+        client.get(front.url("/")).send().await.expect("an answer").bytes().await.expect("a body");
+        if backend.served.load(Ordering::SeqCst) > before {
+            return client;
+        }
+    }
+    panic!("no session came to {}", backend.address);
+}
+
+#[tokio::test]
+async fn a_drained_server_of_haproxy_keeps_its_sessions_and_gets_no_new_ones_even_when_we_are_killed() {
+    require_peer!(Program::Haproxy);
+    let backends = [Backend::start().await, Backend::start().await];
+    let (agent, discovery) = (free_port(), free_port());
+    let drained = Drained::start(&backends, agent, discovery).await;
+    let haproxy = haproxy_in("tcp", &backends, ([127, 0, 0, 1], agent).into());
+    let open = session(&haproxy, &backends[0]).await;
+    let goes_on = async || {
+        let before = backends[0].served.load(Ordering::SeqCst);
+        for _ in 0..10 {
+            open.get(haproxy.url("/")).send().await.expect("an answer").bytes().await.expect("a body");
+        }
+        let served = backends[0].served.load(Ordering::SeqCst) - before;
+        assert_eq!(served, 10, "the session that was open goes on where it was");
+    };
+    drained.through_a_kill(Traffic::Proxy(&haproxy, &backends), goes_on).await;
+}
+
+#[tokio::test]
+async fn a_drained_endpoint_of_envoy_gets_nothing_even_when_we_are_killed() {
+    require_peer!(Program::Envoy);
+    let backends = [Backend::start().await, Backend::start().await];
+    let (agent, discovery) = (free_port(), free_port());
+    let drained = Drained::start(&backends, agent, discovery).await;
+    let envoy = envoy(discovered(([127, 0, 0, 1], discovery).into()));
+    drained.through_a_kill(Traffic::Proxy(&envoy, &backends), async || {}).await;
+}
+
+#[tokio::test]
+async fn a_drain_always_ends_and_one_whose_deadline_passed_while_we_were_down_does_not_come_back() {
+    let backends = [Backend::start().await, Backend::start().await];
+    let mut drained = Drained::start(&backends, free_port(), free_port()).await;
+    for (arguments, why) in [
+        (&["drain", "s1"][..], "--for <DURATION>|--until <TIME>"),
+        (&["drain", "s1", "--until", "2001-01-01T00:00:00Z"], "has passed"),
+        (&["drain", "s1", "--for", "30d"], "reroute.drain.longest"),
+        (&["drain", "s1", "--for", "1m", "--by", "1h"], "the drain is over in 1m"),
+        (&["drain", "a/b", "--for", "1m"], "there is no backend \"a/b\""),
+        (&["undrain", "s1"], "is not being drained"),
+    ] {
+        let (exit, told) = drained.say(arguments);
+        assert!(exit == Some(2) && told.contains(why), "{arguments:?}: {exit:?} {told}");
+    }
+    let endless = drained.client.post(drained.system().url("/api/v1/backends/s1/drain")).json(&json!({ "by": "kim" }));
+    let endless = endless.send().await.expect("an answer");
+    assert_eq!(endless.status(), 400);
+    assert!(endless.text().await.expect("text").contains("a drain always ends"));
+
+    assert_eq!(drained.say(&["drain", "s1", "--for", "1h", "--by", "0s"]).0, Some(0));
+    drained.system().until("it is drained", async || drained.weight_of("s1").await.is_some_and(|w| w.0 == 0.0)).await;
+    assert_eq!(drained.say(&["drain", "s1", "--for", "2s", "--by", "0s"]).0, Some(0), "the new deadline counts");
+    drained.kill();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drained.rise().await;
+    drained.system().until("it is back", async || drained.weight_of("s1").await == Some((1.0, Value::Null))).await;
+    let turns = drained.ask("/api/v1/drains").await;
+    let said: Vec<&str> = turns.as_array().expect("a list").iter().filter_map(|t| t["what"]["kind"].as_str()).collect();
+    assert_eq!(said, ["expired", "replaced", "started"]);
+    let (_, told) = drained.say(&["explain", turns[0]["id"].as_str().expect("an id")]);
+    assert!(told.contains("the drain of s1 is over: its deadline") && told.contains("by kim"), "{told}");
+    let page = drained.client.get(drained.system().url("/")).send().await.expect("an answer");
+    assert!(page.text().await.expect("text").contains("the drain of s1 is over"), "the page shows it");
+    let metrics = drained.client.get(drained.system().url("/metrics")).send().await.expect("an answer");
+    assert!(metrics.text().await.expect("text").contains("bellwether_route_draining{backend=\"s1\"} 0"));
+}
+
 /// Two thirds of the traffic of a route for `web-blue`, by its own weights.
 fn rules() -> Value {
     json!([
@@ -418,6 +605,11 @@ fn rules() -> Value {
         ] },
         { "backendRefs": [{ "name": "web-blue", "port": 80, "weight": 0 }] },
     ])
+}
+
+#[cfg(feature = "kubernetes")]
+fn plain(name: &str) -> BackendConfig {
+    serde_json::from_value(json!({ "name": name, "load": "a", "capacity": 100.0 })).expect("a backend")
 }
 
 /// A service that follows the route of `rules` in the cluster at `url`, as a user with `token`.
@@ -498,6 +690,27 @@ async fn a_shadow_only_asks_whether_it_could_and_who_may_not_changes_nothing() {
     let view = stranger.tick(at(0), &facts(0, 160.0)).await;
     assert_eq!((gateway.counts(), gateway.route()), ((0, 1), before));
     assert_eq!(view.weights[0].weight, 0.5, "the decision stands all the same");
+}
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test]
+async fn a_drained_service_of_a_route_gets_nothing_and_the_zeros_of_others_stay() {
+    let (gateway, url) = gateway_api::FakeGateway::start(rules()).await;
+    let (mut service, _folder) = in_cluster(&url, gateway_api::TOKEN, "act").await;
+    service.tick(at(0), &facts(0, 50.0)).await;
+    let (handle, until, within) = (service.handle(), at(3600), Some(Duration::ZERO));
+    let order = Order { backend: "s1".to_owned(), until, within, by: "kim".to_owned(), reason: String::new() };
+    let reroute = RerouteConfig { backends: ["s1", "s2"].map(plain).into(), ..RerouteConfig::default() };
+    handle.drain(order, &facts(0, 50.0), &reroute, at(1)).expect("it can be spared");
+    service.tick(at(15), &facts(15, 50.0)).await;
+    assert_eq!(weights(&gateway), [40, 50, 3], "as much as may be in a step");
+    service.tick(at(30), &facts(30, 50.0)).await;
+    assert_eq!(weights(&gateway), [0, 50, 3]);
+    handle.undrain("s1", "kim", at(31)).expect("it was being drained");
+    service.tick(at(45), &facts(45, 50.0)).await;
+    assert_eq!(weights(&gateway), [10, 50, 3], "our own zero is taken back");
+    assert_eq!(gateway.route()["spec"]["rules"][1], rules()[1], "somebody else's is not");
+    assert_eq!(gateway.route()["metadata"]["annotations"]["bellwether.dev/drained"], Value::Null);
 }
 
 #[tokio::test]

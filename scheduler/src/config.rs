@@ -21,7 +21,8 @@ pub use self::cluster::{KubernetesConfig, LeaseConfig};
 pub use self::gateway::{HttpRouteConfig, ServiceConfig};
 pub use self::placement::{PlacementConfig, PodRequest};
 pub use self::reroute::{
-    BackendConfig, EnvoyConfig, EnvoyEndpoint, HaproxyConfig, OrcaBackend, OrcaConfig, RerouteConfig, RerouteFault,
+    BackendConfig, DrainConfig, EnvoyConfig, EnvoyEndpoint, HaproxyConfig, OrcaBackend, OrcaConfig, RerouteConfig,
+    RerouteFault,
 };
 pub use self::trust::TrustConfig;
 pub use crate::grpc::{GrpcConfig, GrpcTls};

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::actuate::offer::Offers;
 use crate::actuate::{self, SeriesSink, keda};
-use crate::config::{BackendConfig, Config, NotUsable, RerouteFault, Workload};
+use crate::config::{BackendConfig, Config, NotUsable, RerouteConfig, RerouteFault, Workload};
 use crate::decide::{Fleet, decide};
 use crate::grpc::{GrpcConfig, GrpcError, GrpcServer};
 use crate::guard::{self, Control, Downstream, Stop, guard};
@@ -33,6 +33,7 @@ use crate::notify::warning::Warnings;
 use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::{Decision, Plan};
 use crate::record::{DecisionLog, DecisionRecord, LogError};
+use crate::route::drain::{self, Drain, Drains, Refusal, Turn};
 use crate::route::envoy::{self, Clusters, Discovery};
 use crate::route::orca::{LoadReport, LoadReports, NoReport, Reports};
 use crate::route::{self, Routing, Weight, haproxy};
@@ -102,6 +103,17 @@ pub enum StartError {
     Client(#[source] reqwest::Error),
 }
 
+/// Why a drain was not ordered or called off. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDrained {
+    /// It must not be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be made durable.
+    #[error("could not keep the drain")]
+    Kept(#[from] StateError),
+}
+
 /// What the scheduler shows of its last tick.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
@@ -137,6 +149,7 @@ struct Shared {
     history: Mutex<History>,
     log: Mutex<DecisionLog>,
     control: watch::Sender<Control>,
+    drains: Mutex<Drains>,
     view: watch::Sender<Arc<View>>,
     weights: watch::Sender<haproxy::Weights>,
     clusters: watch::Sender<Clusters>,
@@ -188,6 +201,7 @@ impl Service {
             cluster: Cluster::default(),
             shared: Arc::new(Shared {
                 control: watch::Sender::new(state.read::<Control>(state::CONTROL)?),
+                drains: Mutex::new(state.read(state::DRAINS)?),
                 state,
                 fleet: Mutex::new(fleet),
                 history: Mutex::new(history),
@@ -380,7 +394,8 @@ impl Service {
     }
 
     fn route(&mut self, now: Timestamp, snapshot: &Snapshot) -> Vec<Weight> {
-        let (weights, routing) = route::weigh(snapshot, &self.routing, &self.config.reroute, now);
+        let drains = self.drains(now, snapshot);
+        let (weights, routing) = route::weigh(snapshot, &self.routing, &drains, &self.config.reroute, now);
         if routing.outgrew(&self.kept_routing, &self.config.reroute) {
             self.shared.keep(state::ROUTING, &routing);
             self.kept_routing = routing.clone();
@@ -392,8 +407,22 @@ impl Service {
         for weight in &weights {
             metrics::gauge!("bellwether_scheduler_backend_weight_ratio", "backend" => weight.backend.clone())
                 .set(weight.weight);
+            let draining = drains.ceiling(&weight.backend, now).is_some();
+            metrics::gauge!("bellwether_route_draining", "backend" => weight.backend.clone())
+                .set(f64::from(u8::from(draining)));
         }
         weights
+    }
+
+    /// The drains that hold at `now`. What became of them is on record before a weight follows.
+    fn drains(&self, now: Timestamp, snapshot: &Snapshot) -> Drains {
+        let mut drains = self.shared.drains();
+        let turned = drains.advance(snapshot, self.routing.weights(), &self.config.reroute, now);
+        if turned > 0 {
+            self.shared.keep(state::DRAINS, &*drains);
+            drains.turns().take(turned).for_each(tell_turn);
+        }
+        drains.clone()
     }
 }
 
@@ -485,6 +514,45 @@ impl Handle {
         });
     }
 
+    /// The drains that hold, and the turns of all.
+    #[must_use]
+    pub fn drains(&self) -> Drains {
+        self.0.drains().clone()
+    }
+
+    /// Orders a drain among the backends of `config`, on the facts of `snapshot`. Durable when it returns; weights follow from
+    /// the next round on.
+    ///
+    /// # Errors
+    /// [`NotDrained`], which says why.
+    pub fn drain(
+        &self,
+        order: drain::Order,
+        snapshot: &Snapshot,
+        config: &RerouteConfig,
+        now: Timestamp,
+    ) -> Result<Drain, NotDrained> {
+        self.change_drains(|drains| drains.order(order, snapshot, &self.0.weights.borrow(), config, now))
+    }
+
+    /// Calls the drain of `backend` off. Durable when it returns; its weight comes back from the next round on.
+    ///
+    /// # Errors
+    /// [`NotDrained`], which says why.
+    pub fn undrain(&self, backend: &str, by: &str, now: Timestamp) -> Result<Drain, NotDrained> {
+        self.change_drains(|drains| drains.call_off(backend, by, &self.0.weights.borrow(), now))
+    }
+
+    fn change_drains(&self, change: impl FnOnce(&mut Drains) -> Result<Drain, Refusal>) -> Result<Drain, NotDrained> {
+        let mut drains = self.0.drains();
+        let mut changed = drains.clone();
+        let drain = change(&mut changed)?;
+        self.0.state.write(state::DRAINS, &changed)?;
+        *drains = changed;
+        drains.turns().take(1).for_each(tell_turn);
+        Ok(drain)
+    }
+
     /// Everything people said.
     #[must_use]
     pub fn people(&self) -> Arc<People> {
@@ -563,6 +631,10 @@ impl Shared {
 
     fn log(&self) -> MutexGuard<'_, DecisionLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drains(&self) -> MutexGuard<'_, Drains> {
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
@@ -651,6 +723,11 @@ fn tell(plan: &Plan) {
             );
         }
     }
+}
+
+fn tell_turn(turn: &Turn) {
+    metrics::counter!("bellwether_route_drain_turns_total", "turn" => turn.word()).increment(1);
+    info!(backend = %turn.drain.backend, drain = %turn.id, turn = turn.word(), weight = turn.weight, why = %turn, "drain");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! An extender of Kubernetes' scheduler: new pods go where there will be room.
 //!
-//! Each node is a backend of `reroute` of the same name. Filtered out are nodes that will be full, unless all will be;
-//! scored is the room that is foreseen, less the pods that are on their way. A node we know nothing of is let pass, with a
+//! Each node is a backend of `reroute` of the same name. Filtered out are nodes that are being drained, and those that will
+//! be full, unless that would leave none; scored is the room that is foreseen, less the pods that are on their way. A node we know nothing of is let pass, with a
 //! middling score.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,8 +12,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bellwether_models::outlook::Outlook;
 use bellwether_scheduler::config::BackendConfig;
-use bellwether_scheduler::route::Weight;
 use bellwether_scheduler::route::placement::{Placements, load_of, name_of};
+use bellwether_scheduler::route::{Grounds, Weight};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ impl Asked {
 async fn filter(State(extender): State<Extender>, Json(asked): Json<Asked>) -> Json<Filtered> {
     let names = asked.names();
     let rooms = extender.rooms(&asked.pod);
-    let failed = full(&names, &rooms);
+    let failed = passed_over(&names, &rooms, &extender.drained());
     let stays = |name: &str| !failed.contains_key(name);
     let left: Vec<&str> = names.iter().map(String::as_str).filter(|name| stays(name)).collect();
     if let [only] = left[..] {
@@ -97,7 +97,9 @@ async fn filter(State(extender): State<Extender>, Json(asked): Json<Asked>) -> J
 async fn prioritize(State(extender): State<Extender>, Json(asked): Json<Asked>) -> Json<Vec<Scored>> {
     let rooms = extender.rooms(&asked.pod);
     let score = |host: String| Scored { score: score(&host, &rooms), host };
-    let scored: Vec<Scored> = asked.names().into_iter().map(score).collect();
+    let mut scored: Vec<Scored> = asked.names().into_iter().map(score).collect();
+    let drained = extender.drained();
+    scored.iter_mut().filter(|node| drained.contains(&node.host)).for_each(|node| node.score = 0);
     extender.place(&asked.pod, &best(&scored));
     Json(scored)
 }
@@ -123,6 +125,12 @@ impl Extender {
         let coming = placements.under_way(seen, &config.reroute.placement, (self.faces.clock)());
         drop(placements);
         rooms(&view.weights, &config.reroute.backends, &coming)
+    }
+
+    /// The nodes that are being drained.
+    fn drained(&self) -> HashSet<String> {
+        let drained = |weight: &&Weight| weight.grounds == Grounds::Draining;
+        self.faces.scheduler.view().weights.iter().filter(drained).map(|weight| weight.backend.clone()).collect()
     }
 
     fn place(&self, pod: &Value, nodes: &[&str]) {
@@ -154,6 +162,14 @@ fn rooms(weights: &[Weight], backends: &[BackendConfig], coming: &HashMap<String
         Some((backend.name.clone(), expected.get(backend.name.as_str())? + coming / backend.capacity.value()))
     };
     backends.iter().filter_map(room).collect()
+}
+
+/// The nodes that take no new pods, each with why: the drained ones, and among the others those that will be full.
+fn passed_over(names: &[String], rooms: &Rooms, drained: &HashSet<String>) -> BTreeMap<String, String> {
+    let (out, left): (Vec<String>, Vec<String>) = names.iter().cloned().partition(|name| drained.contains(name));
+    let mut failed = full(&left, rooms);
+    failed.extend(out.into_iter().map(|name| (name, "it is being drained".to_owned())));
+    failed
 }
 
 /// The nodes that will be full, each with why; none when that would leave nowhere to go.
@@ -193,11 +209,9 @@ fn name(node: &Value) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use bellwether_scheduler::RerouteConfig;
     use bellwether_scheduler::config::PlacementConfig;
-    use bellwether_scheduler::route::Grounds;
-
-    use super::*;
 
     fn weights(saturations: &[(&str, Option<f64>)]) -> Vec<Weight> {
         let weight = |(backend, saturation): &(&str, Option<f64>)| Weight {
@@ -229,6 +243,14 @@ mod tests {
         assert_eq!(failed.keys().collect::<Vec<_>>(), ["a"]);
         assert!(failed["a"].contains("120 %"), "{failed:?}");
         assert!(full(&names(&["a", "d"]), &rooms).is_empty());
+    }
+
+    #[test]
+    fn a_drained_node_takes_no_pods_even_where_the_others_will_be_full() {
+        let rooms = rooms(&weights(&[("a", Some(0.1)), ("b", Some(1.2))]), &nodes(&["a", "b"]), &HashMap::new());
+        let drained = HashSet::from(["a".to_owned()]);
+        let failed = passed_over(&names(&["a", "b"]), &rooms, &drained);
+        assert_eq!(failed.into_iter().collect::<Vec<_>>(), [("a".to_owned(), "it is being drained".to_owned())]);
     }
 
     #[test]

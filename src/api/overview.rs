@@ -23,6 +23,7 @@ const GRID: Step = Step::from_secs(300);
 const LEAD_SECONDS: u64 = 900;
 const QUANTILE: &str = "0.9";
 const DECISIONS: usize = 20;
+const DRAINS: usize = 10;
 
 /// `/`, `/incidents/{id}` and `/decisions/{id}`.
 pub fn router(faces: Faces, models: Arc<Registry>) -> Router {
@@ -46,6 +47,8 @@ async fn overview(State((faces, models)): State<(Faces, Arc<Registry>)>) -> Resp
     view.incidents.sort_by_key(|incident| (incident.status != Status::Open, std::cmp::Reverse(incident.onset)));
     let records = faces.scheduler.decisions(DECISIONS, None);
     view.decisions = records.into_iter().map(|record| record.decision).collect();
+    view.backends = faces.backends();
+    view.drains = faces.scheduler.drains().turns().take(DRAINS).cloned().collect();
     page::overview(&view).into_response()
 }
 

@@ -6,10 +6,12 @@ use bellwether_models::outlook::{Foresight, Outlook};
 use bellwether_models::series::{Sample, Timestamp};
 use bellwether_predictor::registry::{Place, Standing};
 use bellwether_scheduler::plan::Decision;
+use bellwether_scheduler::route::drain::Turn;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::words::count;
+use crate::words::{self, count};
 
+use super::backends::BackendLine;
 use super::chart::{DemandChart, clock, short_number};
 
 /// How many causes of an incident the page names.
@@ -43,6 +45,10 @@ pub struct View {
     pub detection: Vigilance,
     /// The models of workloads that have more than the one that comes with the program.
     pub models: Vec<Standing>,
+    /// Backends that share a load.
+    pub backends: Vec<BackendLine>,
+    /// What became of drains, newest first.
+    pub drains: Vec<Turn>,
     /// A line under the title, such as "replay of recorded data".
     pub banner: Option<String>,
 }
@@ -64,6 +70,7 @@ pub fn overview(view: &View) -> Markup {
                 p.quiet { "No workload is configured. Add one under " code { "workloads:" } " and reload." }
             }
             @for workload in &view.workloads { (workload_card(workload)) }
+            (backends(&view.backends, &view.drains))
             (models(&view.models))
             h2 { "Last decisions" }
             (decision_table(&view.decisions))
@@ -115,6 +122,31 @@ pub fn decision_page(view: &View, decision: &Decision) -> Markup {
             }
         },
     )
+}
+
+/// The weights of backends, and what became of drains; nothing where there are no backends.
+fn backends(lines: &[BackendLine], drains: &[Turn]) -> Markup {
+    if lines.is_empty() {
+        return html! {};
+    }
+    html! {
+        h2 { "Backends" }
+        div.scroll { table {
+            tr { th { "backend" } th.number { "weight" } th.number { "saturation" } th { "why" } th { "drain" } }
+            @for BackendLine { weight, drain } in lines {
+                tr {
+                    td { (weight.backend) }
+                    td.number { b { (percent(weight.weight)) } }
+                    td.number { (weight.saturation.map_or("–".to_owned(), percent)) }
+                    td { (weight.grounds) }
+                    td { @if let Some(drain) = drain { (words::drain(drain)) } }
+                }
+            }
+        } }
+        @if !drains.is_empty() {
+            ul.reasons { @for turn in drains { li { (clock(turn.at)) " UTC, " code { (turn.id) } ": " (turn) } } }
+        }
+    }
 }
 
 /// Champions and challengers beside each other; nothing where there is no registered model.

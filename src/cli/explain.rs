@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use bellwether_models::incident::{Incident, Word};
 use bellwether_scheduler::plan::Decision;
+use bellwether_scheduler::route::drain::Turn;
 
 use super::client::{Server, path};
 use super::output::line;
@@ -14,7 +15,7 @@ use crate::words;
 /// Options of `bellwether explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Id of an incident or of a decision, as alerts, the page and the API print it.
+    /// Id of an incident, of a decision or of a drain, as alerts, the page and the API print it.
     id: String,
     /// Print the record as JSON.
     #[arg(long)]
@@ -35,6 +36,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         line(&words::incident(&incident, usize::MAX))?;
         line(&words::anomalies(&incident))?;
         said(args)?;
+    } else if let Ok(turn) = serde_json::from_value::<Turn>(record.clone()) {
+        line(&words::drain_turn(&turn))?;
     } else {
         line(&words::decision(&serde_json::from_value::<Decision>(record)?))?;
     }
@@ -54,7 +57,7 @@ fn said(args: &Args) -> anyhow::Result<()> {
 
 fn find(args: &Args) -> anyhow::Result<serde_json::Value> {
     let mut refusals = Vec::new();
-    for kind in ["incidents", "decisions"] {
+    for kind in ["incidents", "decisions", "drains"] {
         match args.server.get(&path(&[kind, &args.id]), &[]) {
             Ok(record) => return Ok(record),
             Err(error) if format!("{error:#}").contains("404") => refusals.push(kind),
@@ -62,7 +65,7 @@ fn find(args: &Args) -> anyhow::Result<serde_json::Value> {
         }
     }
     bail!(
-        "there is no incident and no decision with the id {:?}; /api/v1/incidents and /api/v1/decisions list them",
+        "there is no incident, decision or drain with the id {:?}; /api/v1/incidents, /api/v1/decisions and /api/v1/drains list them",
         args.id
     )
 }

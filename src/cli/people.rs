@@ -201,7 +201,11 @@ fn row(m: &Maintenance) -> Vec<String> {
     vec![m.id.clone(), clock(m.from), clock(m.to), covered(m), m.by.clone(), ended, m.note.clone()]
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+/// An instant as people write it.
+///
+/// # Errors
+/// What may be written instead.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
     table::parse_time(text).ok_or_else(|| format!("{text:?} is no time; write unix seconds or 2026-01-31T12:00:00Z"))
 }
 

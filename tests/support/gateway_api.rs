@@ -105,6 +105,9 @@ impl Held {
             self.writes += 1;
             self.version += 1;
             self.route["spec"]["rules"] = patch["spec"]["rules"].clone();
+            for (name, value) in patch["metadata"]["annotations"].as_object().into_iter().flatten() {
+                self.route["metadata"]["annotations"][name] = value.clone();
+            }
         }
         self.shown()
     }

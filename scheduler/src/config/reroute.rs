@@ -44,11 +44,14 @@ pub struct RerouteConfig {
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub step: Duration,
-    /// Fewest backends that keep their full weight. Default 1.
+    /// Fewest backends that keep their full weight, and fewest others that must serve for one to be drained. Default 1; 0
+    /// counts as 1 for drains.
     pub survivors: usize,
     /// When at least this share of the backends is saturated, moving load only moves the pain: all weights are full.
     /// Default 0.5.
     pub panic_above: Fraction,
+    /// How backends are drained on demand.
+    pub drain: DrainConfig,
     /// Facts older than this no longer count: weights hold, and are given back after ten times as long. Default 5m.
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
@@ -73,6 +76,7 @@ impl Default for RerouteConfig {
             step: Duration::from_secs(15),
             survivors: 1,
             panic_above: Fraction(0.5),
+            drain: DrainConfig::default(),
             max_fact_age: Duration::from_secs(300),
         }
     }
@@ -124,6 +128,35 @@ impl RerouteConfig {
             config.backends.iter().filter_map(own).collect()
         };
         of(self) == of(other)
+    }
+}
+
+/// How backends are drained on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainConfig {
+    /// Time in which the weight goes down to nothing, where an order does not say; half of the drain if that is shorter.
+    /// Default 1m; 0s: at once, as far as `cut_at_once` lets.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub within: Duration,
+    /// Longest time from an order to its deadline. Default 7d.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub longest: Duration,
+    /// Least time for which a drain stays suspended once its backend was needed. Default 5m.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub resume_after: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            within: Duration::from_secs(60),
+            longest: Duration::from_secs(7 * 24 * 3600),
+            resume_after: Duration::from_secs(300),
+        }
     }
 }
 

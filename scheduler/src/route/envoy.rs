@@ -2,7 +2,8 @@
 //!
 //! Envoy posts a `DiscoveryRequest` to `/v3/discovery:endpoints` every `refresh_delay` and reads a `DiscoveryResponse`
 //! with a `ClusterLoadAssignment` for each cluster it names (Envoy API v3, "xDS REST and gRPC protocol", REST-JSON
-//! polling). Of a cluster we do not know we say nothing, and Envoy leaves it as it is; so it does while nobody answers.
+//! polling). Of a cluster we do not know we say nothing, and Envoy leaves it as it is; so it does while nobody answers. A weight
+//! of nothing is not allowed there: a drained endpoint has the health `DRAINING`, and gets no new requests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +27,7 @@ const KIND: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssi
 /// The weight of an endpoint that is given its whole share.
 const FULL: f64 = 100.0;
 
-/// Endpoints with their weights, `1..=100`, by the name of Envoy's cluster.
+/// Endpoints with their weights, up to 100 and 0 for one that is drained, by the name of Envoy's cluster.
 pub type Clusters = BTreeMap<String, Vec<(SocketAddr, u32)>>;
 
 /// The endpoints of each cluster with the weights of `routing`.
@@ -35,7 +36,8 @@ pub fn clusters(backends: &[BackendConfig], routing: &Routing) -> Clusters {
     let mut clusters = Clusters::new();
     for backend in backends {
         if let Some(endpoint) = &backend.envoy {
-            let weight = (routing.weight(&backend.name) * FULL).round().clamp(1.0, FULL) as u32;
+            let share = routing.weight(&backend.name);
+            let weight = if share > 0.0 { (share * FULL).round().clamp(1.0, FULL) as u32 } else { 0 };
             clusters.entry(endpoint.cluster.clone()).or_default().push((endpoint.address, weight));
         }
     }
@@ -56,7 +58,11 @@ pub fn answer(clusters: &Clusters, request: &Value) -> Value {
 fn assignment(cluster: &str, endpoints: &[(SocketAddr, u32)]) -> Value {
     let endpoint = |(address, weight): &(SocketAddr, u32)| {
         let address = json!({ "address": address.ip().to_string(), "port_value": address.port() });
-        json!({ "endpoint": { "address": { "socket_address": address } }, "load_balancing_weight": weight })
+        let endpoint = json!({ "address": { "socket_address": address } });
+        match weight {
+            0 => json!({ "endpoint": endpoint, "health_status": "DRAINING" }),
+            weight => json!({ "endpoint": endpoint, "load_balancing_weight": weight }),
+        }
     };
     let endpoints: Vec<Value> = endpoints.iter().map(endpoint).collect();
     json!({ "@type": KIND, "cluster_name": cluster, "endpoints": [{ "lb_endpoints": endpoints }] })
@@ -134,6 +140,18 @@ mod tests {
         assert_eq!(
             endpoints[1]["endpoint"]["address"]["socket_address"],
             json!({ "address": "::1", "port_value": 81 })
+        );
+    }
+
+    #[test]
+    fn a_drained_endpoint_is_told_as_draining_with_no_weight() {
+        let mut clusters = known();
+        clusters.values_mut().flatten().take(1).for_each(|endpoint| endpoint.1 = 0);
+        let told = answer(&clusters, &json!({}));
+        let endpoint = &told["resources"][0]["endpoints"][0]["lb_endpoints"][0];
+        assert_eq!(
+            (&endpoint["health_status"], &endpoint["load_balancing_weight"]),
+            (&json!("DRAINING"), &Value::Null)
         );
     }
 

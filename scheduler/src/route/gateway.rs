@@ -1,12 +1,38 @@
 //! Sets the weights of services in routes of Kubernetes' Gateway API.
 //!
-//! Only weights of the `backendRefs` that are named change; a weight of 0, by which somebody took a service out, stays. Each
-//! write rests on a reading and names its version: when somebody else wrote in between, it is read and reckoned anew.
+//! Only weights of the `backendRefs` that are named change; a weight of 0, by which somebody took a service out, stays. A drain
+//! sets 0 as well, and an annotation of the route says which zeros are ours to take back. Each write rests on a reading and
+//! names its version: when somebody else wrote in between, it is read and reckoned anew.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::Routing;
 use crate::config::HttpRouteConfig;
+
+/// Annotation of a route that lists the weights we set to 0, each as `rule/service`, separated by commas.
+pub const DRAINED: &str = "bellwether.dev/drained";
+
+/// The weights that are 0 because we drained them: the place of the rule, and the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Zeros(BTreeSet<String>);
+
+impl Zeros {
+    /// As the annotation lists them.
+    #[must_use]
+    pub fn read(annotation: Option<&str>) -> Self {
+        let names = annotation.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+        Self(names.map(str::to_owned).collect())
+    }
+
+    /// The annotation; `None` when there are none, which takes it away.
+    #[must_use]
+    pub fn annotation(&self) -> Option<String> {
+        let all: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join(","))
+    }
+}
 
 /// A weight that is to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,19 +45,23 @@ pub struct Change {
     pub to: u64,
 }
 
-/// Sets in `rules`, as the API writes them, the weights that `routing` wants, and tells what changed. A backend of which
-/// nothing was ever known keeps the weight it has.
-pub fn reweigh(rules: &mut Value, route: &HttpRouteConfig, routing: &Routing) -> Vec<Change> {
+/// Sets in `rules`, as the API writes them, the weights that `routing` wants, and tells what changed; `zeros` are ours, and
+/// kept up to date. A backend of which nothing was ever known keeps the weight it has, unless it is drained.
+pub fn reweigh(rules: &mut Value, zeros: &mut Zeros, route: &HttpRouteConfig, routing: &Routing) -> Vec<Change> {
     let mut changes = Vec::new();
-    let rules = rules.as_array_mut().into_iter().flatten();
-    let refs = rules.filter_map(|rule| rule.get_mut("backendRefs")?.as_array_mut()).flatten();
-    for reference in refs {
+    let rules = rules.as_array_mut().into_iter().flatten().enumerate();
+    let refs = rules.filter_map(|(place, rule)| Some((place, rule.get_mut("backendRefs")?.as_array_mut()?)));
+    for (place, reference) in refs.flat_map(|(place, refs)| refs.iter_mut().map(move |r| (place, r))) {
         let Some(to) = wanted(reference, route, routing) else { continue };
+        let service = reference["name"].as_str().unwrap_or_default().to_owned();
         let from = reference.get("weight").map_or(Some(1), Value::as_u64).unwrap_or(0);
-        if from != 0 && from != to {
-            reference["weight"] = json!(to);
-            changes.push(Change { service: reference["name"].as_str().unwrap_or_default().to_owned(), from, to });
+        let zero = format!("{place}/{service}");
+        if from == to || (from == 0 && !zeros.0.contains(&zero)) {
+            continue;
         }
+        let _ = if to == 0 { zeros.0.insert(zero) } else { zeros.0.remove(&zero) };
+        reference["weight"] = json!(to);
+        changes.push(Change { service, from, to });
     }
     changes
 }
@@ -41,11 +71,12 @@ fn wanted(reference: &Value, route: &HttpRouteConfig, routing: &Routing) -> Opti
     let name = reference.get("name")?.as_str()?;
     let ours = is("kind", "Service") && is("group", "") && is("namespace", &route.namespace);
     let service = route.services.iter().find(|service| ours && service.service == name)?;
-    if !routing.knows(&service.backend) {
-        return None;
+    let share = routing.weight(&service.backend);
+    if share <= 0.0 {
+        return Some(0);
     }
     let full = f64::from(service.weight.max(1));
-    Some((routing.weight(&service.backend) * full).round().clamp(1.0, full) as u64)
+    routing.knows(&service.backend).then(|| (share * full).round().clamp(1.0, full) as u64)
 }
 
 #[cfg(feature = "kubernetes")]
@@ -57,7 +88,7 @@ mod shell {
     use kube::{Client, Error, ResourceExt};
     use serde_json::json;
 
-    use super::{Change, reweigh};
+    use super::{Change, DRAINED, Zeros, reweigh};
     use crate::actuate::kubernetes::PAUSED;
     use crate::config::{HttpRouteConfig, Mode};
     use crate::route::Routing;
@@ -98,12 +129,17 @@ mod shell {
                 return Ok(Steered::LeftAlone);
             }
             let mut rules = read.data["spec"]["rules"].take();
-            let changes = reweigh(&mut rules, route, routing);
+            let mut zeros = Zeros::read(read.annotations().get(DRAINED).map(String::as_str));
+            let before = zeros.clone();
+            let changes = reweigh(&mut rules, &mut zeros, route, routing);
             if changes.is_empty() {
                 return Ok(Steered::Unchanged);
             }
-            let patch =
-                json!({ "metadata": { "resourceVersion": read.resource_version() }, "spec": { "rules": rules } });
+            let mut metadata = json!({ "resourceVersion": read.resource_version() });
+            if zeros != before {
+                metadata["annotations"] = json!({ DRAINED: zeros.annotation() });
+            }
+            let patch = json!({ "metadata": metadata, "spec": { "rules": rules } });
             let dry_run = route.mode != Mode::Act;
             let manager = Some("bellwether".to_owned());
             let params = PatchParams { dry_run, field_manager: manager, ..PatchParams::default() };
@@ -159,10 +195,12 @@ mod tests {
         ]);
         let mut expected = rules.clone();
         expected[0]["backendRefs"][0]["weight"] = json!(50);
-        let changes = reweigh(&mut rules, &route(), &routing());
+        let mut zeros = Zeros::default();
+        let changes = reweigh(&mut rules, &mut zeros, &route(), &routing());
         assert_eq!(rules, expected, "green is at its least, which the route says by saying nothing");
         assert_eq!(changes, [Change { service: "blue".to_owned(), from: 100, to: 50 }]);
-        assert!(reweigh(&mut rules, &route(), &routing()).is_empty(), "twice is once");
+        assert!(reweigh(&mut rules, &mut zeros, &route(), &routing()).is_empty(), "twice is once");
+        assert_eq!(zeros.annotation(), None);
     }
 
     #[test]
@@ -171,11 +209,30 @@ mod tests {
         let before = rules.clone();
         let mut routing = routing();
         routing.known_at.remove("b");
-        assert!(reweigh(&mut rules, &route(), &routing).is_empty());
+        let mut zeros = Zeros::default();
+        assert!(reweigh(&mut rules, &mut zeros, &route(), &routing).is_empty());
         assert_eq!(rules, before);
         for nonsense in [json!(null), json!([1, { "backendRefs": 3 }, { "backendRefs": [null, { "name": 4 }] }])] {
-            assert!(reweigh(&mut nonsense.clone(), &route(), &routing).is_empty());
+            assert!(reweigh(&mut nonsense.clone(), &mut zeros, &route(), &routing).is_empty());
         }
+    }
+
+    #[test]
+    fn a_drained_service_gets_nothing_and_only_our_own_zeros_are_taken_back() {
+        let services = |first: u64, second: u64| {
+            let rule = |weight: u64| json!({ "backendRefs": [{ "name": "blue", "weight": weight }, { "name": "green", "weight": 9 }] });
+            json!([rule(first), rule(second)])
+        };
+        let drained = Routing { weights: [("a".to_owned(), 0.0)].into(), ..Routing::default() };
+        let (mut rules, mut zeros) = (services(100, 0), Zeros::default());
+        reweigh(&mut rules, &mut zeros, &route(), &drained);
+        assert_eq!(rules, services(0, 0), "though nothing was ever known of it");
+        assert_eq!(zeros.annotation().as_deref(), Some("0/blue"));
+        let mut zeros = Zeros::read(zeros.annotation().as_deref());
+        let mut back = routing();
+        back.known_at.remove("b");
+        reweigh(&mut rules, &mut zeros, &route(), &back);
+        assert_eq!((rules, zeros.annotation()), (services(50, 0), None), "somebody else's stays");
     }
 
     #[cfg(feature = "kubernetes")]

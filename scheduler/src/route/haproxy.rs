@@ -3,6 +3,10 @@
 //! HAProxy connects each `agent-inter`, sends the text of `agent-send`, by which it names the server, and reads one
 //! line: `75%` sets the server to that share of its configured weight (HAProxy configuration manual, `agent-check`).
 //! Of a server we do not know we say nothing, and HAProxy leaves it as it is.
+//!
+//! A drained server is told `0%`: HAProxy opens no new sessions to it and leaves those that are open. The word `drain` would do
+//! the same, but sticks, whatever share is told later, until somebody says `ready`; and `ready` would also lift what an operator
+//! of HAProxy has set by hand. A share holds until the next one is told, and no answer can be missed for good.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,7 +38,8 @@ pub fn by_name(weights: &[Weight]) -> Weights {
 #[must_use]
 pub fn answer(weights: &Weights, server: &str) -> Option<String> {
     let weight = weights.get(server.trim())?;
-    Some(format!("{}%\n", (weight * 100.0).round().clamp(1.0, 100.0)))
+    let least = if *weight > 0.0 { 1.0 } else { 0.0 };
+    Some(format!("{}%\n", (weight * 100.0).round().clamp(least, 100.0)))
 }
 
 /// A responder that runs until it is dropped.

@@ -6,6 +6,9 @@
 //! requests those that are to be left to the backend at that utilisation, so that the quotient is its weight times its
 //! capacity: caps, survivors and slow return hold here as everywhere. What is not known is not told: a client goes on with
 //! what it was told last, until that expires.
+//!
+//! A drain has no word here, and a weight of nothing counts as none, for which clients take the mean of the others (gRFC A58). A
+//! drained backend is told as full, with next to no requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ use super::Weight;
 use crate::config::{BackendConfig, RerouteConfig};
 use crate::grpc::streaming;
 
+/// The weight that a drained backend is told with.
+const DRAINED: f64 = 0.001;
 const METHOD: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
 
 /// What is told of a backend. Other fields of `xds.data.orca.v3.OrcaLoadReport` are left at nothing.
@@ -38,11 +43,13 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// The report that goes with `weight`; `None` when nothing is known of the backend.
+    /// The report that goes with `weight`; `None` when nothing is known of the backend, unless it is drained.
     #[must_use]
     pub fn of(weight: &Weight, backend: &BackendConfig) -> Option<Self> {
-        let utilisation = weight.saturation.filter(|s| s.is_finite())?;
-        let left = weight.weight * backend.capacity.value() * utilisation;
+        let known = weight.saturation.filter(|s| s.is_finite());
+        let drained = weight.weight <= 0.0;
+        let utilisation = if drained { known.unwrap_or(0.0).max(1.0) } else { known? };
+        let left = if drained { DRAINED } else { weight.weight } * backend.capacity.value() * utilisation;
         Some(Self { rps_fractional: left, application_utilization: utilisation })
     }
 
@@ -287,6 +294,14 @@ mod tests {
         assert_eq!((told("a").application_utilization, quotient("a")), (1.6, 50.0));
         assert_eq!((told("b").application_utilization, quotient("b")), (0.25, 200.0));
         assert_eq!(told("a").header(), "TEXT application_utilization=1.6,rps_fractional=80");
+    }
+
+    #[test]
+    fn a_drained_backend_is_told_as_full_with_next_to_no_requests_even_when_nothing_is_known_of_it() {
+        let reports = Reports::of(&[weight("a", 0.0, None), weight("b", 0.0, Some(2.0))], &config());
+        let told = |name| reports.report(name, Instant::now()).expect("a report");
+        assert_eq!((told("a").application_utilization, told("a").rps_fractional), (1.0, DRAINED * 100.0));
+        assert_eq!((told("b").application_utilization, told("b").rps_fractional), (2.0, DRAINED * 200.0 * 2.0));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn at(secs: i64) -> Timestamp {
+pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::from_secs(1_000_000 + secs)
 }
 
-fn config(backends: usize) -> RerouteConfig {
+pub(super) fn config(backends: usize) -> RerouteConfig {
     let backend = |i: usize| BackendConfig {
         name: format!("s{i}"),
         load: String::new(),
@@ -22,7 +22,7 @@ fn config(backends: usize) -> RerouteConfig {
 }
 
 /// The load of each backend now and as foreseen; `None` for a backend nothing is known of.
-fn snapshot(now: Timestamp, loads: &[Option<(f64, f64)>]) -> Snapshot {
+pub(super) fn snapshot(now: Timestamp, loads: &[Option<(f64, f64)>]) -> Snapshot {
     let step = Step::from_secs(60);
     let outlook = |(i, (load, coming)): (usize, (f64, f64))| Outlook {
         workload: format!("s{i}"),
@@ -56,7 +56,7 @@ fn weights(weights: &[Weight]) -> Vec<f64> {
 #[test]
 fn a_backend_that_will_be_full_loses_weight_before_it_is() {
     let facts = snapshot(at(0), &[Some((60.0, 100.0)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
-    let (decided, _) = weigh(&facts, &Routing::default(), &config(3), at(0));
+    let (decided, _) = weigh(&facts, &Routing::default(), &Drains::default(), &config(3), at(0));
     assert_eq!(weights(&decided), [0.8, 1.0, 1.0]);
     assert_eq!(decided[0].grounds, Grounds::Saturating);
 }
@@ -67,7 +67,7 @@ fn a_forecast_that_knows_nothing_of_weights_does_not_cut_twice() {
     let mut routing = Routing::default();
     for secs in (0..600).step_by(15) {
         let facts = snapshot(at(secs), &[Some((48.0, 160.0)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
-        routing = weigh(&facts, &routing, &config, at(secs)).1;
+        routing = weigh(&facts, &routing, &Drains::default(), &config, at(secs)).1;
     }
     assert_eq!(routing.weight("s0"), 0.5);
 }
@@ -78,7 +78,7 @@ fn a_backend_that_stays_too_full_loses_more_down_to_the_least_weight() {
     let mut routing = Routing::default();
     for secs in (0..600).step_by(15) {
         let facts = snapshot(at(secs), &[Some((120.0, 120.0)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
-        routing = weigh(&facts, &routing, &config, at(secs)).1;
+        routing = weigh(&facts, &routing, &Drains::default(), &config, at(secs)).1;
     }
     assert!((routing.weight("s0") - 0.1).abs() < 1e-9);
 }
@@ -88,7 +88,7 @@ fn weight_comes_back_slowly_and_not_between_the_thresholds() {
     let config = config(3);
     let one = |secs, load, routing: &Routing| {
         let facts = snapshot(at(secs), &[Some((load, load)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
-        weigh(&facts, routing, &config, at(secs))
+        weigh(&facts, routing, &Drains::default(), &config, at(secs))
     };
     let (_, routing) = one(0, 160.0, &Routing::default());
     assert_eq!(routing.weight("s0"), 0.5);
@@ -103,14 +103,15 @@ fn weight_comes_back_slowly_and_not_between_the_thresholds() {
 #[test]
 fn an_overload_of_the_whole_leaves_every_weight_full() {
     let facts = snapshot(at(0), &[Some((150.0, 150.0)), Some((140.0, 140.0)), Some((40.0, 40.0))]);
-    let (decided, _) = weigh(&facts, &Routing::default(), &config(3), at(0));
+    let (decided, _) = weigh(&facts, &Routing::default(), &Drains::default(), &config(3), at(0));
     assert_eq!(weights(&decided), [1.0; 3]);
     assert_eq!(decided[2].grounds, Grounds::Panic);
 }
 
 #[test]
 fn the_only_backend_survives() {
-    let (decided, _) = weigh(&snapshot(at(0), &[Some((150.0, 150.0))]), &Routing::default(), &config(1), at(0));
+    let (decided, _) =
+        weigh(&snapshot(at(0), &[Some((150.0, 150.0))]), &Routing::default(), &Drains::default(), &config(1), at(0));
     assert_eq!((decided[0].weight, decided[0].grounds), (1.0, Grounds::Survivor));
 }
 
@@ -118,22 +119,23 @@ fn the_only_backend_survives() {
 fn unknown_backends_keep_their_weight_and_get_it_back_after_long() {
     let config = config(3);
     let facts = snapshot(at(0), &[Some((160.0, 160.0)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
-    let (_, mut routing) = weigh(&facts, &Routing::default(), &config, at(0));
+    let (_, mut routing) = weigh(&facts, &Routing::default(), &Drains::default(), &config, at(0));
     for secs in (15..3000).step_by(15) {
-        routing = weigh(&Snapshot::default(), &routing, &config, at(secs)).1;
+        routing = weigh(&Snapshot::default(), &routing, &Drains::default(), &config, at(secs)).1;
     }
     assert_eq!(routing.weight("s0"), 0.5);
     for secs in (3000..3600).step_by(15) {
-        routing = weigh(&Snapshot::default(), &routing, &config, at(secs)).1;
+        routing = weigh(&Snapshot::default(), &routing, &Drains::default(), &config, at(secs)).1;
     }
     assert_eq!(routing.weight("s0"), 1.0);
 }
 
 #[test]
 fn an_answer_is_a_share_of_the_configured_weight() {
-    let weights = haproxy::Weights::from([("s1".to_owned(), 0.754), ("s2".to_owned(), 1e-9)]);
+    let weights = haproxy::Weights::from([("s1".to_owned(), 0.754), ("s2".to_owned(), 1e-9), ("s3".to_owned(), 0.0)]);
     assert_eq!(haproxy::answer(&weights, "s1\r").as_deref(), Some("75%\n"));
     assert_eq!(haproxy::answer(&weights, "s2").as_deref(), Some("1%\n"), "no server is ever drained by rounding");
+    assert_eq!(haproxy::answer(&weights, "s3").as_deref(), Some("0%\n"), "but by a drain");
     assert_eq!(haproxy::answer(&weights, "other"), None);
 }
 
@@ -148,7 +150,7 @@ proptest! {
         let mut routing = Routing::default();
         for (i, loads) in story.iter().enumerate() {
             let now = at(15 * i as i64);
-            let (decided, next) = weigh(&snapshot(now, loads), &routing, &config, now);
+            let (decided, next) = weigh(&snapshot(now, loads), &routing, &Drains::default(), &config, now);
             let cut: f64 = decided.iter().map(|w| (routing.weight(&w.backend) - w.weight).max(0.0)).sum();
             prop_assert!(cut <= config.cut_at_once.value() * 4.0 + 1e-9, "cut {cut} at once");
             for weight in &decided {
@@ -169,12 +171,13 @@ fn what_is_kept_is_never_so_old_that_a_cut_is_forgotten_by_a_restart() {
     let facts = |secs| snapshot(at(secs), &[Some((120.0, 120.0)), Some((40.0, 40.0)), Some((40.0, 40.0))]);
     let (mut routing, mut kept, mut writes) = (Routing::default(), Routing::default(), 0);
     for secs in (0..14_400).step_by(15) {
-        routing = weigh(&facts(secs), &routing, &config, at(secs)).1;
+        routing = weigh(&facts(secs), &routing, &Drains::default(), &config, at(secs)).1;
         if routing.outgrew(&kept, &config) {
             (kept, writes) = (routing.clone(), writes + 1);
         }
     }
     assert!(writes < 14_400 / 150 + 20, "{writes} writes: not every round");
-    let (decided, _) = weigh(&snapshot(at(14_400), &[None, None, None]), &kept, &config, at(14_400));
+    let (decided, _) =
+        weigh(&snapshot(at(14_400), &[None, None, None]), &kept, &Drains::default(), &config, at(14_400));
     assert_eq!(decided[0].weight, routing.weight("s0"), "after the restart, before anything is known");
 }

@@ -15,6 +15,8 @@ pub(super) const LESSONS: &str = "lessons.json";
 pub(super) const WARNINGS: &str = "warnings.json";
 /// The weights of backends.
 pub(super) const ROUTING: &str = "routing.json";
+/// Drains and their turns.
+pub(super) const DRAINS: &str = "drains.json";
 /// Alerts under way.
 pub(super) const ALERTS: &str = "notices.json";
 
