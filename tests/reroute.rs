@@ -17,7 +17,6 @@ use bellwether_scheduler::actuate::{SeriesSink, SinkError};
 use bellwether_scheduler::config::{
     BackendConfig, EnvoyConfig, EnvoyEndpoint, GrpcConfig, HaproxyConfig, OrcaBackend, OrcaConfig,
 };
-#[cfg(feature = "kubernetes")]
 use bellwether_scheduler::route::drain::Order;
 use bellwether_scheduler::{Config, RerouteConfig, Service};
 use serde_json::{Value, json};
@@ -515,6 +514,62 @@ reroute:
     }
 }
 
+fn plain(name: &str) -> BackendConfig {
+    serde_json::from_value(json!({ "name": name, "load": "a", "capacity": 100.0 })).expect("a backend")
+}
+
+/// Kim orders the first backend to be drained for an hour from second 0 on.
+fn drain_first(service: &Service, within: Duration) {
+    let (until, within) = (at(3600), Some(within));
+    let order = Order { backend: "s1".to_owned(), until, within, by: "kim".to_owned(), reason: String::new() };
+    let reroute = RerouteConfig { backends: ["s1", "s2"].map(plain).into(), ..RerouteConfig::default() };
+    service.handle().drain(order, &facts(0, 50.0), &reroute, at(0)).expect("it can be spared");
+}
+
+/// A drain in steps, until the other backend fails, and then until that one is back for long enough.
+async fn follow_drain(service: &mut Service, mut traffic: Traffic<'_>) {
+    decide(service, 0, 50.0).await;
+    drain_first(service, Duration::from_secs(60));
+    let mut shares = Vec::new();
+    for (secs, weight) in [(15, 0.75), (30, 0.5), (45, 0.25), (60, 0.0)] {
+        decide(service, secs, 50.0).await;
+        let expected = weight / (weight + 1.0);
+        let range = if weight > 0.0 { expected - 0.04..=expected + 0.04 } else { 0.0..=0.0 };
+        let share = traffic.settle(range.clone()).await;
+        assert!(range.contains(&share), "at {secs} s {range:?}, measured {share}");
+        shares.push((share * 100.0).round() / 100.0);
+    }
+    let mut alone = facts(75, 50.0);
+    alone.backends.retain(|outlook| outlook.workload == "s1");
+    service.tick(at(75), &alone).await;
+    let needed = traffic.settle(0.45..=0.55).await;
+    assert!((0.45..=0.55).contains(&needed), "who is left comes back at once, measured {needed}");
+    for secs in (90..=450).step_by(15) {
+        service.tick(at(secs), &facts(secs, 50.0)).await;
+    }
+    let spared = traffic.settle(0.0..=0.0).await;
+    assert_eq!(spared, 0.0, "it can be spared again");
+    println!("share of the first backend: {shares:?} going down, {needed:.2} suspended, {spared:.2} resumed");
+}
+
+#[tokio::test]
+async fn a_drain_at_haproxy_goes_down_in_steps_and_is_suspended_while_others_fail() {
+    require_peer!(Program::Haproxy);
+    let backends = [Backend::start().await, Backend::start().await];
+    let mut service = service(&backends).await;
+    let haproxy = haproxy(&backends, service.haproxy_address().expect("agent checks are answered"));
+    follow_drain(&mut service, Traffic::Proxy(&haproxy, &backends)).await;
+}
+
+#[tokio::test]
+async fn a_drain_at_envoy_goes_down_in_steps_and_is_suspended_while_others_fail() {
+    require_peer!(Program::Envoy);
+    let backends = [Backend::start().await, Backend::start().await];
+    let mut service = service(&backends).await;
+    let envoy = envoy(discovered(service.envoy_address().expect("discovery is answered")));
+    follow_drain(&mut service, Traffic::Proxy(&envoy, &backends)).await;
+}
+
 /// A connection of its own that stays open, and whose requests one backend serves.
 async fn session(front: &Peer, backend: &Backend) -> reqwest::Client {
     for _ in 0..20 {
@@ -607,11 +662,6 @@ fn rules() -> Value {
     ])
 }
 
-#[cfg(feature = "kubernetes")]
-fn plain(name: &str) -> BackendConfig {
-    serde_json::from_value(json!({ "name": name, "load": "a", "capacity": 100.0 })).expect("a backend")
-}
-
 /// A service that follows the route of `rules` in the cluster at `url`, as a user with `token`.
 #[cfg(feature = "kubernetes")]
 async fn in_cluster(url: &str, token: &str, mode: &str) -> (Service, tempfile::TempDir) {
@@ -698,19 +748,25 @@ async fn a_drained_service_of_a_route_gets_nothing_and_the_zeros_of_others_stay(
     let (gateway, url) = gateway_api::FakeGateway::start(rules()).await;
     let (mut service, _folder) = in_cluster(&url, gateway_api::TOKEN, "act").await;
     service.tick(at(0), &facts(0, 50.0)).await;
-    let (handle, until, within) = (service.handle(), at(3600), Some(Duration::ZERO));
-    let order = Order { backend: "s1".to_owned(), until, within, by: "kim".to_owned(), reason: String::new() };
-    let reroute = RerouteConfig { backends: ["s1", "s2"].map(plain).into(), ..RerouteConfig::default() };
-    handle.drain(order, &facts(0, 50.0), &reroute, at(1)).expect("it can be spared");
+    drain_first(&service, Duration::ZERO);
     service.tick(at(15), &facts(15, 50.0)).await;
     assert_eq!(weights(&gateway), [40, 50, 3], "as much as may be in a step");
     service.tick(at(30), &facts(30, 50.0)).await;
     assert_eq!(weights(&gateway), [0, 50, 3]);
-    handle.undrain("s1", "kim", at(31)).expect("it was being drained");
+    service.handle().undrain("s1", "kim", at(31)).expect("it was being drained");
     service.tick(at(45), &facts(45, 50.0)).await;
     assert_eq!(weights(&gateway), [10, 50, 3], "our own zero is taken back");
     assert_eq!(gateway.route()["spec"]["rules"][1], rules()[1], "somebody else's is not");
     assert_eq!(gateway.route()["metadata"]["annotations"]["bellwether.dev/drained"], Value::Null);
+
+    let (gateway, url) = gateway_api::FakeGateway::start(rules()).await;
+    let (mut shadow, _folder) = in_cluster(&url, gateway_api::TOKEN, "shadow").await;
+    let before = gateway.route();
+    shadow.tick(at(0), &facts(0, 50.0)).await;
+    drain_first(&shadow, Duration::ZERO);
+    shadow.tick(at(15), &facts(15, 50.0)).await;
+    shadow.tick(at(30), &facts(30, 50.0)).await;
+    assert_eq!((gateway.counts(), gateway.route()), ((0, 2), before), "a shadow only asks whether it could");
 }
 
 #[tokio::test]

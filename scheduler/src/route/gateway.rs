@@ -56,6 +56,9 @@ pub fn reweigh(rules: &mut Value, zeros: &mut Zeros, route: &HttpRouteConfig, ro
         let service = reference["name"].as_str().unwrap_or_default().to_owned();
         let from = reference.get("weight").map_or(Some(1), Value::as_u64).unwrap_or(0);
         let zero = format!("{place}/{service}");
+        if from > 0 && to > 0 {
+            zeros.0.remove(&zero); // somebody else took it back
+        }
         if from == to || (from == 0 && !zeros.0.contains(&zero)) {
             continue;
         }
@@ -233,6 +236,9 @@ mod tests {
         back.known_at.remove("b");
         reweigh(&mut rules, &mut zeros, &route(), &back);
         assert_eq!((rules, zeros.annotation()), (services(50, 0), None), "somebody else's stays");
+        let mut zeros = Zeros::read(Some("0/blue"));
+        assert!(reweigh(&mut services(50, 0), &mut zeros, &route(), &back).is_empty());
+        assert_eq!(zeros, Zeros::default(), "what others took back is ours no longer");
     }
 
     #[cfg(feature = "kubernetes")]
