@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use bellwether_models::outlook::{Foresight, Observed, Outlook, Running, Snapshot};
@@ -14,9 +14,8 @@ use bellwether_scheduler::config::{ActuatorConfig, Asked, GrpcConfig, GrpcTls, M
 use bellwether_scheduler::guard::Stop;
 use bellwether_scheduler::{Config, ScaleConfig, Service, Workload};
 use serde_json::{Value, json};
+use support::python::Talk;
 use support::{Program, python, require_peer};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
 
 struct Nowhere;
 
@@ -28,38 +27,21 @@ impl SeriesSink for Nowhere {
 }
 
 /// The generated client.
-struct Client {
-    _process: Child,
-    asks: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
+struct Client(Talk);
 
 impl Client {
-    fn start(python: &Path, arguments: &[String]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders/keda.py");
-        let mut process = tokio::process::Command::new(python)
-            .arg(script)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Python starts");
-        let asks = process.stdin.take().expect("a pipe");
-        let answers = BufReader::new(process.stdout.take().expect("a pipe")).lines();
-        Self { _process: process, asks, answers }
+    fn start(python: &Path, arguments: &[&str]) -> Self {
+        Self(Talk::start(python, "keda.py", arguments))
     }
 
     async fn say(&mut self, call: &str, name: &str, more: Value) {
         let mut line = json!({ "call": call, "name": name });
         line.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        self.asks.write_all((line.to_string() + "\n").as_bytes()).await.expect("it listens");
+        self.0.say(&line).await;
     }
 
     async fn hear(&mut self) -> Value {
-        let patience = std::time::Duration::from_secs(60);
-        let line = tokio::time::timeout(patience, self.answers.next_line()).await.expect("an answer in time");
-        serde_json::from_str(&line.expect("readable").expect("it still runs")).expect("JSON")
+        self.0.hear().await
     }
 
     async fn ask(&mut self, call: &str, name: &str, more: Value) -> Value {
@@ -120,7 +102,7 @@ async fn every_call_answers_a_generated_client_as_keda_expects() {
     support::http::install_cryptography();
     let mut service = service(None).await;
     let address = service.grpc_address().expect("it listens");
-    let mut keda = Client::start(&python, &[address.to_string()]);
+    let mut keda = Client::start(&python, &[&address.to_string()]);
 
     let early = keda.ask("GetMetrics", "shop", json!({})).await;
     assert_eq!(early["code"], "NOT_FOUND", "before the first round nobody is known: {early}");
@@ -163,7 +145,7 @@ async fn streams_tell_the_present_state_at_once_and_then_each_change_only() {
     support::http::install_cryptography();
     let mut service = service(None).await;
     let address = service.grpc_address().expect("it listens");
-    let mut keda = Client::start(&python, &[address.to_string()]);
+    let mut keda = Client::start(&python, &[&address.to_string()]);
     service.tick(at(0), &facts(at(0), &[("idle", 0.0)])).await;
     keda.say("StreamMetricSpec", "idle", json!({})).await;
     let spec = keda.hear().await;
@@ -208,9 +190,9 @@ async fn with_tls_only_clients_with_a_certificate_of_the_named_root_are_answered
     let mut service = service(Some(tls)).await;
     let address = service.grpc_address().expect("it listens").to_string();
     service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
-    let mut keda = Client::start(&python, &[address.clone(), root, cert, key]);
+    let mut keda = Client::start(&python, &[&address, &root, &cert, &key]);
     assert_eq!(keda.ask("IsActive", "shop", json!({})).await["ok"]["result"], true);
-    let mut plain = Client::start(&python, &[address]);
+    let mut plain = Client::start(&python, &[&address]);
     assert_eq!(plain.ask("IsActive", "shop", json!({})).await["code"], "UNAVAILABLE");
 }
 
@@ -312,7 +294,7 @@ async fn what_sleeps_is_woken_scaled_and_put_to_sleep_again() {
     let Some(python) = python::python_with_clients() else { return };
     support::http::install_cryptography();
     let mut service = service(None).await;
-    let mut client = Client::start(&python, &[service.grpc_address().expect("it listens").to_string()]);
+    let mut client = Client::start(&python, &[&service.grpc_address().expect("it listens").to_string()]);
     let mut keda = Keda::of(&mut client, "idle", 0, 0);
     service.tick(at(0), &facts(at(0), &[("idle", 0.0)])).await;
     assert_eq!(keda.round().await, 0);
@@ -334,7 +316,7 @@ async fn while_we_are_gone_it_falls_back_and_with_our_return_it_recovers() {
     support::http::install_cryptography();
     let port = support::peer::free_port();
     let mut service = service_on(port).await;
-    let mut client = Client::start(&python, &[format!("127.0.0.1:{port}")]);
+    let mut client = Client::start(&python, &[&format!("127.0.0.1:{port}")]);
     let mut keda = Keda::of(&mut client, "shop", 2, 4);
     service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
     assert_eq!(keda.round().await, 8);
@@ -366,7 +348,7 @@ async fn a_cached_metric_is_that_of_the_last_poll() {
     let Some(python) = python::python_with_clients() else { return };
     support::http::install_cryptography();
     let mut service = service(None).await;
-    let mut client = Client::start(&python, &[service.grpc_address().expect("it listens").to_string()]);
+    let mut client = Client::start(&python, &[&service.grpc_address().expect("it listens").to_string()]);
     let mut keda = Keda::of(&mut client, "shop", 1, 8);
     keda.cached = Some(None);
     service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
@@ -382,7 +364,7 @@ async fn paused_by_keda_nobody_asks_and_paused_by_us_the_answer_holds_and_is_no_
     let Some(python) = python::python_with_clients() else { return };
     support::http::install_cryptography();
     let mut service = service(None).await;
-    let mut client = Client::start(&python, &[service.grpc_address().expect("it listens").to_string()]);
+    let mut client = Client::start(&python, &[&service.grpc_address().expect("it listens").to_string()]);
     let mut keda = Keda::of(&mut client, "shop", 1, 8);
     service.tick(at(0), &facts(at(0), &[("shop", 60.0)])).await;
     assert_eq!(keda.round().await, 8);
@@ -416,7 +398,7 @@ async fn a_push_stream_that_broke_tells_the_present_state_when_it_is_opened_agai
     support::http::install_cryptography();
     let port = support::peer::free_port();
     let mut service = service_on(port).await;
-    let mut client = Client::start(&python, &[format!("127.0.0.1:{port}")]);
+    let mut client = Client::start(&python, &[&format!("127.0.0.1:{port}")]);
     service.tick(at(0), &facts(at(0), &[("idle", 0.0)])).await;
     client.say("StreamIsActive", "idle", json!({})).await;
     assert_eq!(client.hear().await["message"]["result"], false);

@@ -21,10 +21,9 @@ use bellwether_scheduler::route::drain::Order;
 use bellwether_scheduler::{Config, RerouteConfig, Service};
 use serde_json::{Value, json};
 use support::peer::free_port;
+use support::python::Talk;
 use support::system::System;
 use support::{Peer, Program, python, require_peer};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
 
 const REQUESTS: usize = 300;
 
@@ -273,45 +272,6 @@ impl Traffic<'_> {
     }
 }
 
-/// A Python client that is spoken with in lines of JSON.
-struct Talk {
-    _process: Child,
-    asks: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl Talk {
-    fn start(python: &std::path::Path, arguments: &[&str]) -> Self {
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders/orca.py");
-        let mut process = tokio::process::Command::new(python)
-            .arg(script)
-            .args(arguments)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Python starts");
-        let asks = process.stdin.take().expect("a pipe");
-        let answers = BufReader::new(process.stdout.take().expect("a pipe")).lines();
-        Self { _process: process, asks, answers }
-    }
-
-    async fn say(&mut self, line: &Value) {
-        self.asks.write_all((line.to_string() + "\n").as_bytes()).await.expect("it listens");
-    }
-
-    async fn hear(&mut self) -> Value {
-        let line = tokio::time::timeout(Duration::from_secs(60), self.answers.next_line()).await;
-        let line = line.expect("an answer in time").expect("readable").expect("it still runs");
-        serde_json::from_str(&line).expect("JSON")
-    }
-
-    async fn ask(&mut self, line: &Value) -> Value {
-        self.say(line).await;
-        self.hear().await
-    }
-}
-
 /// Ticks, and waits until every server has had time to be asked for.
 async fn decide(service: &mut Service, secs: i64, coming: f64) {
     service.tick(at(secs), &facts(secs, coming)).await;
@@ -375,7 +335,7 @@ async fn a_client_of_grpc_that_balances_by_itself_needs_no_control_plane() {
     let Some(python) = python::python_with_clients() else { return };
     let mut service = service(&[Backend::start().await, Backend::start().await]).await;
     let reports = ["s1", "s2"].map(|name| service.load_reports_address(name).expect("its load is reported"));
-    let mut client = Talk::start(&python, &["balance"]);
+    let mut client = Talk::start(&python, "orca.py", &["balance"]);
     let servers = client.hear().await;
     let second = free_port();
     let fronts = sidecars([0, 1].map(|i| servers[i].as_u64().expect("a port")), reports, second);
@@ -388,7 +348,7 @@ async fn reports_tell_what_is_known_at_the_interval_asked_for_and_nothing_else()
     let Some(python) = python::python_with_clients() else { return };
     let mut service = service(&[Backend::start().await, Backend::start().await]).await;
     let address = service.grpc_address().expect("gRPC is answered").to_string();
-    let mut client = Talk::start(&python, &["reports", &address]);
+    let mut client = Talk::start(&python, "orca.py", &["reports", &address]);
     let asks = |authority: &str, count: u32| json!({ "authority": authority, "interval": 0.3, "count": count });
 
     let mut early = asks("s1", 1);
