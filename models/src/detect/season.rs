@@ -43,16 +43,18 @@ impl Profile {
         f64::from(self.bins[k] + (self.bins[next] - self.bins[k]) * part - self.mean)
     }
 
-    /// Moves the profile at `at` towards `residual` (what is left after the profile), for a sample that stands for
-    /// `seconds` and is believed with `weight`.
-    pub(super) fn learn(&mut self, at: Timestamp, residual: f64, seconds: f64, weight: f64) {
-        self.judge(residual as f32, self.at(at) as f32, seconds, weight);
+    /// Moves the profile at `at` towards `off` (what is left after the profile), which counts no more than `limit`, for a
+    /// sample that stands for `seconds` and is believed with `weight`.
+    pub(super) fn learn(&mut self, at: Timestamp, off: f64, limit: f64, seconds: f64, weight: f64) {
+        let clipped = |off: f64| off.clamp(-limit, limit) as f32;
+        let residual = clipped(off);
+        self.judge(residual, clipped(off + self.at(at)), seconds, weight);
         let per_bin = self.period / self.bins.len() as f64;
         let rate = (weight * seconds / per_bin).min(1.0) as f32 * PACE;
         let (k, next, part) = self.place(at);
-        self.bins[k] += rate * (1.0 - part) * residual as f32;
-        self.bins[next] += rate * part * residual as f32;
-        self.mean += rate * residual as f32 / self.bins.len() as f32;
+        self.bins[k] += rate * (1.0 - part) * residual;
+        self.bins[next] += rate * part * residual;
+        self.mean += rate * residual / self.bins.len() as f32;
     }
 
     /// Whether, over two periods, it has explained nothing any more.
@@ -65,10 +67,10 @@ impl Profile {
         self.age >= 2.0 * self.period
     }
 
-    fn judge(&mut self, residual: f32, own: f32, seconds: f64, weight: f64) {
+    fn judge(&mut self, with: f32, without: f32, seconds: f64, weight: f64) {
         let rate = (weight * seconds / (2.0 * self.period).min(2.0 * self.age + seconds)).min(1.0) as f32;
-        self.with += rate * (residual.abs() - self.with);
-        self.without += rate * ((residual + own).abs() - self.without);
+        self.with += rate * (with.abs() - self.with);
+        self.without += rate * (without.abs() - self.without);
         self.age += seconds;
     }
 
@@ -251,5 +253,17 @@ mod tests {
         for (lag, expected) in lags.into_iter().zip(reference::numbers(&known["correlation"])) {
             assert!(off(correlation(&y, lag as usize), expected) < 1e-4, "{lag}");
         }
+    }
+
+    #[test]
+    fn a_season_of_peaks_that_do_not_come_fades_however_little_a_sample_may_count() {
+        let mut profile = Profile { period: 24.0, bins: vec![0.0; 24], mean: 0.0, with: 0.0, without: 0.0, age: 0.0 };
+        profile.bins[6..12].fill(40.0);
+        profile.mean = 10.0;
+        for hour in 0..60 {
+            let at = Timestamp::from_secs(hour);
+            profile.learn(at, -profile.at(at), 2.0, 1.0, 1.0); // the series stays at its level
+        }
+        assert!(profile.has_faded());
     }
 }

@@ -42,25 +42,34 @@ const RUNS_BEHIND: f64 = 1.5;
 /// Share of the decades of a span that its mean is given: evidence over a hundred samples comes in a hundredth as many
 /// alarms as evidence of single ones.
 const RARITY: f64 = 0.75;
-/// Decades by which a sample must exceed what was told lately to be news.
-const NEWS: f64 = 0.3;
+/// Share by which a sample must exceed what was told lately to be news, and the most decades this comes to.
+const NEWS: f64 = 0.18;
+const MOST_NEWS: f64 = 0.5;
 /// Decades by which a departure must exceed those that come at the same time of every day to be news.
 const NEWS_OF_A_HABIT: f64 = 0.7;
-/// Surprise at which the continuation of what is known begins, and the share of a sample's own surprise above it.
+/// Surprise at which the continuation of what is known begins.
 const KNOWN: f64 = 1.3;
-const PLATEAU: f64 = 0.3;
+/// Surprise from which a sample stands out, by so much more among the first samples; the highest place below that; and the
+/// distance, in scales, whose place is halfway there from [`KNOWN`].
+const BAR: f64 = 1.95;
+const YOUNG_BAR: f64 = 2.4;
+const YOUNG: u32 = 100;
+const BELOW_BAR: f64 = 1.85;
+const HALFWAY: f64 = 30.0;
 /// Share of what is carried that fades with each sample: what follows a departure stands out a little.
 const FADES: f64 = 0.1;
 /// Raw surprise from which a kind of departure is named.
 const TELLING: f64 = 3.0;
-/// Spreads from the level that a sample of a shift, a drift or a wider noise lies at least, now and then.
-const LASTS: f64 = 2.0;
+/// Spreads from the level that a sample must lie for means and spreads to be heard: they go on after a departure is over.
+const LASTS: f64 = 1.5;
 /// Surprise from which samples exceed, where it is counted how many of them come together.
 const EXCEEDS: f64 = 1.0;
 /// Samples before evidence is learnt: until then there is no scale to measure it by.
 const UNSCALED: u32 = 20;
 /// Kinds in the order in which they are weighed: runs, the sample, means over three spans, their size.
 const KINDS: [Kind; 6] = [Kind::Stuck, Kind::Spike, Kind::LevelShift, Kind::LevelShift, Kind::Drift, Kind::Variance];
+/// Place of the first of them that is a mean.
+const MEANS: usize = 2;
 /// History after which a series without a season is known fully: two days.
 const TWO_DAYS: f64 = 2.0 * 86_400.0;
 /// History after which a series is scored usefully.
@@ -133,8 +142,18 @@ struct Evidence {
     point: f64,
     /// Distance from what was to come, in scales.
     residual: f64,
-    /// Distance from the level, in spreads, signed.
+    /// Distance from the level, in spreads, signed; no more than it is without the seasons not yet proven.
     deviation: f64,
+}
+
+/// What a sample and the spans behind it come to.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    /// Surprise of the strongest kind, paid for the choice.
+    surprise: f64,
+    kind: Kind,
+    /// The same with means that are not heard, as the sample itself lies at the level.
+    unheard: f64,
 }
 
 impl Rates {
@@ -262,7 +281,7 @@ impl Univariate {
             return Score::NONE;
         }
         let kind = (surprise > TELLING).then_some(Kind::Missing);
-        Score { surprise: surprise.max(0.0), expected: self.level, kind }
+        Score { surprise: self.place(surprise.max(0.0), 0.0), expected: self.level, kind }
     }
 
     fn value(&mut self, at: Timestamp, x: f64) -> Score {
@@ -272,30 +291,44 @@ impl Univariate {
             self.start(x);
             return Score::NONE;
         }
-        let season: f64 = self.seasons.iter().map(|s| s.at(at)).sum();
+        let (mut season, mut unproven) = (0.0, 0.0);
+        for profile in &self.seasons {
+            let part = profile.at(at);
+            season += part;
+            unproven += if profile.is_proven() { 0.0 } else { part };
+        }
         let y = x - season;
         let experts = [self.last, self.fast, self.level, self.last_plain - season];
         let expected = self.mix(&experts);
         let usual = self.level;
-        let evidence = self.evidence(x, y, season, expected);
-        let (raw, kind) = self.judge(&evidence, x);
+        let evidence = self.evidence(x, season, unproven, expected);
+        let Verdict { surprise: raw, kind, unheard } = self.judge(&evidence, x);
         let point = self.tail.surprise(evidence.point);
-        let surprise = self.temper(point - PAID, raw);
-        let surprise = if self.is_habit(at, raw) { surprise.min(KNOWN + 0.05 * raw) } else { surprise };
+        let surprise = self.temper(raw);
+        let surprise = if self.is_habit(at, raw) { known(raw) } else { surprise };
         self.learn_tail(evidence.point, point);
-        self.learn(at, x, y, &experts, expected, self.trust(raw));
-        self.accept(raw);
+        self.learn(at, x, y, &experts, expected, self.trust(unheard));
+        self.accept(unheard);
         if self.seen <= self.params.warmup {
             return Score { expected: f64::NAN, ..Score::NONE };
         }
         let carried = (f64::from(self.carried) * (1.0 - FADES)).max(raw);
         self.carried = carried as f32;
         let surprise = surprise.max(carried.min(KNOWN + 0.01 * carried));
-        // means go on for a while after a departure is over: it is not named any more
-        let lasts = matches!(kind, Kind::Spike | Kind::Stuck) || evidence.deviation.abs() >= LASTS;
-        let kind = (raw >= TELLING && lasts).then_some(kind);
+        let kind = (raw >= TELLING).then_some(kind);
         let usual = if matches!(kind, Some(Kind::LevelShift | Kind::Drift)) { usual } else { expected };
-        Score { surprise, expected: usual + season, kind }
+        Score { surprise: self.place(surprise, evidence.distance()), expected: usual + season, kind }
+    }
+
+    /// Where a sample of this surprise stands that lies so many scales off. One that stands out keeps its surprise. What is
+    /// strange to some degree but below the bar, nearly all of it known by now, stands in the order of distances, which
+    /// learn nothing: the second departure of a kind above a lesser first one.
+    fn place(&self, surprise: f64, distance: f64) -> f64 {
+        let bar = if self.seen <= YOUNG { YOUNG_BAR } else { BAR };
+        if !(KNOWN..bar).contains(&surprise) {
+            return surprise;
+        }
+        KNOWN + (BELOW_BAR - KNOWN) * distance / (distance + HALFWAY)
     }
 
     fn start(&mut self, x: f64) {
@@ -316,25 +349,41 @@ impl Univariate {
         sum / total
     }
 
-    fn evidence(&self, x: f64, y: f64, season: f64, expected: f64) -> Evidence {
-        let magnitude = (self.level + season).abs().min(x.abs().max(self.level.abs()));
-        // the steadier a series has proved, the smaller the moves that count
-        let steady = (1.0 + f64::from(self.seen) / f64::from(self.params.memory.samples.max(1))).sqrt().sqrt();
-        let floor = self.params.floor / steady * magnitude + f64::MIN_POSITIVE;
-        let residual = ((y - expected).abs() / (self.scale + floor)).min(STRONGEST);
-        let deviation = (y - self.level) / (self.recent.spread().max(LEAST_SPREAD * self.scale) + floor);
-        Evidence { point: (residual * deviation.abs().min(STRONGEST)).sqrt(), residual, deviation }
+    fn evidence(&self, x: f64, season: f64, unproven: f64, expected: f64) -> Evidence {
+        let residual = ((x - season - expected).abs() / (self.scale + self.floor(x, season))).min(STRONGEST);
+        let deviation = self.deviation(x, season);
+        let point = (residual * deviation.abs().min(STRONGEST)).sqrt();
+        let plain = if unproven == 0.0 { deviation } else { self.deviation(x, season - unproven) };
+        Evidence { point, residual, deviation: excused(deviation, plain) }
     }
 
-    /// The strongest evidence and its surprise, paid for the number of kinds.
-    fn judge(&mut self, evidence: &Evidence, x: f64) -> (f64, Kind) {
+    /// Distance from the level and this season, in spreads, signed.
+    fn deviation(&self, x: f64, season: f64) -> f64 {
+        let spread = self.recent.spread().max(LEAST_SPREAD * self.scale);
+        (x - season - self.level) / (spread + self.floor(x, season))
+    }
+
+    /// What is added to scales: the steadier a series has proved, the smaller the moves that count.
+    fn floor(&self, x: f64, season: f64) -> f64 {
+        let magnitude = (self.level + season).abs().min(x.abs().max(self.level.abs()));
+        let steady = (1.0 + f64::from(self.seen) / f64::from(self.params.memory.samples.max(1))).sqrt().sqrt();
+        self.params.floor / steady * magnitude + f64::MIN_POSITIVE
+    }
+
+    /// The strongest evidence, paid for the number of kinds.
+    fn judge(&mut self, evidence: &Evidence, x: f64) -> Verdict {
         let stuck = self.stuck.observe(x == self.last_plain, self.rates.keep_history) - RUNS_BEHIND;
         let [short, middle, long] = self.weigh_means(evidence.deviation.clamp(-2.0 * CLIP, 2.0 * CLIP));
         let noise = self.weigh_noise(evidence.residual.min(2.0 * CLIP));
-        let told = [stuck, self.tail.surprise(evidence.point), short, middle, long, noise];
-        self.weighed = told.map(|told| (told - PAID) as f32);
+        let mut told =
+            [stuck, self.tail.surprise(evidence.point), short, middle, long, noise].map(|surprise| surprise - PAID);
+        let unheard = told.into_iter().fold(0.0, f64::max);
+        if evidence.deviation.abs() < LASTS {
+            told[MEANS..].iter_mut().for_each(|mean| *mean = mean.min(KNOWN));
+        }
+        self.weighed = told.map(|told| told as f32);
         let strongest = (0..told.len()).max_by(|a, b| told[*a].total_cmp(&told[*b])).unwrap_or(0);
-        ((told[strongest] - PAID).max(0.0), KINDS[strongest])
+        Verdict { surprise: told[strongest].max(0.0), kind: KINDS[strongest], unheard }
     }
 
     fn weigh_means(&mut self, deviation: f64) -> [f64; 3] {
@@ -367,11 +416,10 @@ impl Univariate {
     }
 
     /// Holds the continuation of a known departure down, so that an onset stands above it.
-    fn temper(&mut self, point: f64, raw: f64) -> f64 {
+    fn temper(&mut self, raw: f64) -> f64 {
         let before = f64::from(self.told);
-        let news = raw > before + NEWS;
-        let known = raw.min(KNOWN + 0.05 * raw).max(point.min(KNOWN + PLATEAU * point));
-        let told = if news { raw } else { known };
+        let news = raw > before + (NEWS * before).min(MOST_NEWS);
+        let told = if news { raw } else { known(raw) };
         self.told = (before * (1.0 - 0.5 * f64::from(self.rates.memory))).max(told) as f32;
         told
     }
@@ -415,9 +463,9 @@ impl Univariate {
     }
 
     fn learn_season(&mut self, at: Timestamp, y: f64, limit: f64, trust: f64) {
-        let off = (y - self.level).clamp(-limit, limit);
+        let off = y - self.level;
         for profile in &mut self.seasons {
-            profile.learn(at, off, self.rates.dt, trust);
+            profile.learn(at, off, limit, self.rates.dt, trust);
         }
         self.seasons.retain(|season| !season.has_faded());
         if let Some(found) = self.finder.observe(at, y, self.pace.interval()) {
@@ -452,6 +500,27 @@ impl Univariate {
     }
 }
 
+impl Evidence {
+    /// Both distances as the legs of one.
+    fn distance(&self) -> f64 {
+        self.residual.hypot(self.deviation).min(STRONGEST)
+    }
+}
+
+/// What is left of the surprise of a departure that is known.
+fn known(raw: f64) -> f64 {
+    raw.min(KNOWN + 0.05 * raw)
+}
+
+/// A deviation from a season that is not proven accuses a sample of no more than the `plain` one without that season.
+fn excused(deviation: f64, plain: f64) -> f64 {
+    match plain.abs() < deviation.abs() {
+        true if plain * deviation < 0.0 => 0.0,
+        true => plain,
+        false => deviation,
+    }
+}
+
 /// Means are rarer than samples, by their span; small surprises are not lifted by that.
 fn rare(told: f64, span: &Spans) -> f64 {
     told - BEHIND + f64::from(span.rarity) * (told / 2.0).min(1.0)
@@ -459,4 +528,47 @@ fn rare(told: f64, span: &Spans) -> f64 {
 
 fn clip_error(error: f64, scale: f64, seen: u32) -> f64 {
     if seen < 20 || scale <= 0.0 { error.abs() } else { error.abs().min(CLIP * scale) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::synthetic::Noise;
+
+    /// A detector that has seen so many minutes of noise.
+    fn after(minutes: i64) -> (Univariate, Noise) {
+        let (mut detector, mut noise) = (Univariate::default(), Noise::new(5));
+        for minute in 0..minutes {
+            detector.observe(Timestamp::from_secs(60 * minute), noise.gaussian());
+        }
+        (detector, noise)
+    }
+
+    #[test]
+    fn below_the_bar_samples_stand_by_distance_and_above_it_by_surprise() {
+        let (detector, _) = after(200);
+        assert!(detector.place(1.4, 40.0) > detector.place(1.85, 10.0));
+        assert!(detector.place(1.85, STRONGEST) < BAR);
+        assert_eq!([0.7, 1.2, 2.0, 6.0].map(|surprise| detector.place(surprise, 40.0)), [0.7, 1.2, 2.0, 6.0]);
+        let (young, _) = after(60);
+        assert!(young.place(2.2, 5.0) < BAR);
+    }
+
+    #[test]
+    fn means_are_not_heard_once_the_sample_is_back_at_the_level() {
+        let (mut detector, _) = after(3000);
+        let mut strongest = |minute: i64, value: f64| {
+            detector.observe(Timestamp::from_secs(60 * minute), value);
+            detector.why().kinds[0].1
+        };
+        let shifted = (3000..3012).map(|minute| strongest(minute, 5.0)).fold(0.0, f64::max);
+        let back = strongest(3012, 0.0);
+        assert!(shifted > 4.0 && back < BAR, "{shifted} {back}");
+    }
+
+    #[test]
+    fn a_season_not_yet_proven_excuses_and_does_not_accuse() {
+        let cases = [(-5.0, 1.0), (-5.0, -2.0), (5.0, 3.0), (1.0, 4.0), (1.0, -4.0)];
+        assert_eq!(cases.map(|(deviation, plain)| excused(deviation, plain)), [0.0, -2.0, 3.0, 1.0, 1.0]);
+    }
 }
