@@ -7,6 +7,8 @@
 //! window and pace, and never below the course that the reactive rule alone would have taken. What is not known can
 //! only hold or raise.
 
+pub(crate) mod bridge;
+mod contest;
 pub(crate) mod demand;
 mod fleet;
 mod pace;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use bellwether_models::outlook::{Outlook, Snapshot};
 use bellwether_models::series::Timestamp;
 
+pub use contest::{Contest, Tally};
 pub use fleet::{Fleet, History, Track};
 pub use reactive::Reactive;
 
@@ -70,6 +73,11 @@ impl Facts<'_> {
             return Some(Reason::ActedWorse { ours_minutes, reactive_minutes });
         }
         let verdict = lesson.score.verdict();
+        // Who is not believed is no measure of what it may cost: then never hotter than the plain rule as it is set.
+        let may_follow = |outdone: &Tally| verdict.believed || outdone.target < self.scale.target_utilisation;
+        if let Some(Tally { forecast_minutes, plain_minutes, target }) = lesson.contest.outdone().filter(may_follow) {
+            return Some(Reason::PlainDoesBetter { forecast_minutes, plain_minutes, target });
+        }
         let quantile = self.scale.cost.quantile().value();
         let (cost_ratio, held) = (verdict.cost_ratio, verdict.held);
         (!verdict.believed).then_some(Reason::ForecastDistrusted { cost_ratio, held, quantile })
@@ -161,12 +169,18 @@ fn follow(mut decision: Decision, present: &Now, facts: &Facts<'_>) -> Decision 
     let Facts { history, scale, now, .. } = *facts;
     let foreseen = facts.foreseen();
     let may_run_hot = foreseen.band.is_some() && foreseen.missing.is_none();
-    let hot = scale.floor_utilisation.filter(|_| may_run_hot).unwrap_or(scale.target_utilisation);
+    let hottest = scale.floor_utilisation.unwrap_or(scale.target_utilisation);
+    let target = match foreseen.distrusted {
+        Some(Reason::PlainDoesBetter { target, .. }) if target < hottest => target,
+        Some(Reason::PlainDoesBetter { .. }) => hottest,
+        _ if may_run_hot => hottest,
+        _ => scale.target_utilisation,
+    };
 
     let start = Track::starting_at(decision.from);
     let course = |of: fn(&History) -> &Track| history.map_or_else(|| start.clone(), |h| of(h).clone());
     let reactive = Step::of(&course(|h| &h.reactive), present, scale.target_utilisation, scale, now);
-    let floor = Step::of(&course(|h| &h.floor), present, hot, scale, now);
+    let floor = Step::of(&course(|h| &h.floor), present, target, scale, now);
     (decision.reactive, decision.advice.reactive) = (Some(reactive.replicas), Some(reactive.advised));
     (decision.floor, decision.advice.floor) = (Some(floor.replicas), Some(floor.advised));
 
@@ -176,7 +190,7 @@ fn follow(mut decision: Decision, present: &Now, facts: &Facts<'_>) -> Decision 
         foresee(&mut decision, &band.raise);
     }
     let coming = foreseen.band.map(|band| band.nearest(ours.replicas()));
-    let wanted = winner(&mut decision, present.reactive(ours.replicas(), hot, scale), coming);
+    let wanted = winner(&mut decision, present.reactive(ours.replicas(), target, scale), coming);
     let wanted = hold_if_missing(&mut decision, wanted, foreseen.missing, facts);
     decision.reasons.extend(foreseen.distrusted);
     shape(&mut decision, wanted, floor.replicas, &ours, scale, now);
@@ -201,6 +215,11 @@ impl Step {
         let advised = present.reactive(track.replicas(), target, scale).replicas.clamp(scale.min, scale.max);
         let stable = pace::stabilised(track, advised, scale, now);
         Self { advised, replicas: pace::limited(track, stable, scale, now) }
+    }
+
+    fn record(&self, track: &mut Track, scale: &ScaleConfig, now: Timestamp) {
+        let from = track.replicas();
+        track.record(now, Some(self.advised), from, Some(self.replicas), [scale.up(), scale.down()]);
     }
 }
 

@@ -4,6 +4,7 @@
 //! Everything here is told what was observed and at what time, takes constant memory, and can be written down whole.
 
 mod capacity;
+mod course;
 mod score;
 mod spending;
 mod startup;
@@ -14,12 +15,14 @@ use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use capacity::{CapacityFit, Learnt};
+pub(crate) use course::Course;
 pub use score::{Score, Verdict};
 pub use spending::Spending;
 pub use startup::StartupTimes;
 pub use trial::Trial;
 
 use crate::config::{Mode, ScaleConfig};
+use crate::decide::Contest;
 
 /// What has been learnt of one workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +34,8 @@ pub struct Lesson {
     pub capacity: CapacityFit,
     /// How well following the forecast would have done.
     pub score: Score,
+    /// How well following it would have done beside plain autoscalers of equal cost.
+    pub contest: Contest,
     /// How well acting has done.
     pub trial: Trial,
     /// What it has cost today.
@@ -76,6 +81,7 @@ impl Lesson {
                 self.trial.observe(now, demand.value / capacity.value(), serving, standing.reactive, scale.startup);
             }
         }
+        self.contest.observe(outlook, scale, now);
         self.spending.observe(now, seen.or(standing.asked));
     }
 }

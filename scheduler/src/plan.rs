@@ -6,7 +6,7 @@ use bellwether_models::series::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Mode;
+use crate::config::{Fraction, Mode};
 
 /// The decisions of one instant, one for each workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -273,6 +273,15 @@ pub enum Reason {
         /// What the quantile promised.
         quantile: f64,
     },
+    /// A plain autoscaler of equal cost would have had fewer minutes of too few replicas than following the forecast.
+    PlainDoesBetter {
+        /// Over two weeks or so, following the forecast.
+        forecast_minutes: f64,
+        /// As the plain autoscaler.
+        plain_minutes: f64,
+        /// Its target utilisation, which is followed.
+        target: Fraction,
+    },
     /// Demand has been above capacity for longer than under the reactive rule alone.
     ActedWorse {
         /// Over the last day or so, as we acted.
@@ -450,6 +459,14 @@ impl fmt::Display for Reason {
                 n(*cost_ratio),
                 n(quantile * 100.0),
                 held * 100.0
+            ),
+            Self::PlainDoesBetter { forecast_minutes, plain_minutes, target } => write!(
+                f,
+                "the forecast is not followed: over two weeks replicas would have been too few for {} min, under a plain \
+                 autoscaler that costs as much, at a target of {}, for {}",
+                n(*forecast_minutes),
+                n(target.value()),
+                n(*plain_minutes)
             ),
             Self::ActedWorse { ours_minutes, reactive_minutes } => write!(
                 f,

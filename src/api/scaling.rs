@@ -107,7 +107,7 @@ async fn resume(State(faces): State<Faces>, Json(asked): Json<Resume>) -> Answer
 async fn learnt(State(faces): State<Faces>, Path(name): Path<String>) -> Answer<Value> {
     let lesson = faces.scheduler.lesson(&name).ok_or_else(|| not_found("scaled workload", &name))?;
     let (verdict, capacity) = (lesson.score.verdict(), lesson.capacity.learnt());
-    let (ours, reactive) = lesson.trial.minutes();
+    let ((ours, reactive), tally) = (lesson.trial.minutes(), lesson.contest.tally());
     Ok(Json(json!({
         "startup_seconds": lesson.startup.usual().map(|(usual, _)| usual.as_secs_f64()),
         "startups_seen": lesson.startup.usual().map(|(_, seen)| seen),
@@ -117,6 +117,10 @@ async fn learnt(State(faces): State<Faces>, Path(name): Path<String>) -> Answer<
         "forecast_cost_ratio": verdict.cost_ratio,
         "forecast_quantile_held": verdict.held,
         "forecast_outcomes": verdict.outcomes,
+        "forecast_short_minutes": tally.map(|t| t.forecast_minutes),
+        "plain_short_minutes_at_equal_cost": tally.map(|t| t.plain_minutes),
+        "plain_target_at_equal_cost": tally.map(|t| t.target.value()),
+        "plain_does_better": lesson.contest.outdone().is_some(),
         "short_minutes": ours,
         "reactive_short_minutes": reactive,
         "replica_hours_today": lesson.spending.today((faces.clock)()),

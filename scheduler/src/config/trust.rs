@@ -18,6 +18,11 @@ pub struct TrustConfig {
     /// How far the share of the time in which demand stayed below the forecast's quantile may fall short of its promise,
     /// beyond what chance allows; from 0 to 1. Believed again within half of that. Default 0.1.
     pub shortfall: f64,
+    /// How much longer demand may have been above capacity, following the forecast, than under a plain autoscaler that costs
+    /// as much, over two weeks or so, before the reactive rule decides alone at that autoscaler's target. Default 5m.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub outdone_by: Duration,
     /// In mode `act`: how much longer demand may have been above capacity than under the reactive rule alone, over the last
     /// day, before the reactive rule decides alone. Default 10m.
     #[serde(with = "as_text")]
@@ -27,6 +32,12 @@ pub struct TrustConfig {
 
 impl Default for TrustConfig {
     fn default() -> Self {
-        Self { enabled: true, cost_ratio: 1.5, shortfall: 0.1, worse_by: Duration::from_secs(600) }
+        Self {
+            enabled: true,
+            cost_ratio: 1.5,
+            shortfall: 0.1,
+            outdone_by: Duration::from_secs(300),
+            worse_by: Duration::from_secs(600),
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bellwether_models::forecast::{Forecast, Quantile};
-use bellwether_models::outlook::{Foresight, Outlook};
+use bellwether_models::outlook::{Foresight, Observed, Outlook};
 use bellwether_models::series::Timestamp;
 
+use super::bridge::Bridge;
 use crate::config::{Fraction, ScaleConfig};
 use crate::plan::{Planned, Reason};
 
@@ -38,6 +39,11 @@ impl Now {
     pub(super) fn of(demand: f64, scale: &ScaleConfig) -> Option<Self> {
         let capacity = scale.capacity_per_replica?.value();
         demand.is_finite().then_some(Self { demand: demand.max(0.0), capacity })
+    }
+
+    /// Replicas that it fills, at full load.
+    pub(super) fn fills(&self) -> f64 {
+        self.demand / self.capacity
     }
 
     /// The rule of the Horizontal Pod Autoscaler from `current` replicas, for replicas that run at `target` of their
@@ -106,8 +112,9 @@ impl Foreseen {
         }
         let lead = scale.startup + cadence;
         let ahead = cadence.max(scale.batch);
+        let seen = outlook.demand.filter(|seen| distance(now, seen.at) <= scale.max_fact_age);
         Self {
-            band: band(forecast, model, scale, ahead, now),
+            band: band(forecast, model, scale, seen, ahead, now),
             missing: shortfall(forecast, lead, now),
             distrusted: None,
         }
@@ -118,8 +125,15 @@ impl Foreseen {
     }
 }
 
-/// `ahead` is how far beyond start-up time a decision must reach.
-fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, ahead: Duration, now: Timestamp) -> Option<Band> {
+/// `ahead` is how far beyond start-up time a decision must reach, `seen` the demand of now if it is known.
+fn band(
+    forecast: &Forecast,
+    model: &str,
+    scale: &ScaleConfig,
+    seen: Option<Observed>,
+    ahead: Duration,
+    now: Timestamp,
+) -> Option<Band> {
     let per_replica = scale.capacity_per_replica?.value() * scale.forecast_utilisation.value();
     let quantile = scale.cost.quantile();
     let path = quantile_path(forecast, quantile);
@@ -129,6 +143,11 @@ fn band(forecast: &Forecast, model: &str, scale: &ScaleConfig, ahead: Duration, 
         let (quantile, model) = (quantile.value(), model.to_owned());
         Need { replicas, reason: Reason::Forecast { at, demand, quantile, per_replica, replicas, model } }
     };
+    if let Some(bridge) = Bridge::over(forecast, &path, seen, scale.startup)
+        && let (Some(raise), Some(keep)) = (bridge.peak(serving, serving + ahead), bridge.peak(now, serving + ahead))
+    {
+        return Some(Band { raise: need(raise), keep: need(keep) });
+    }
     let (at, highest) = peak(forecast, &path, now, serving + ahead)?;
     let keep = need((at, highest.max(greatest(forecast, quantile, now, serving + ahead))));
     let raise = peak(forecast, &path, serving, serving + ahead).map(need);

@@ -84,6 +84,7 @@ impl Fleet {
                 let standing = Standing { asked: replicas(|h| &h.ours), reactive: replicas(|h| &h.reactive) };
                 lesson.observe(outlook, &scale, standing, now);
                 lesson.score.judge(scale.cost.quantile(), &scale.trust);
+                lesson.contest.judge(scale.trust.outdone_by);
                 lesson.trial.judge(scale.trust.worse_by);
             }
             self.lessons.insert(workload.name.clone(), lesson);

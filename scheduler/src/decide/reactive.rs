@@ -24,11 +24,10 @@ impl Reactive {
     /// Replicas from `now` on, for the demand observed; without a metric (or a capacity) they stay. `None` while nothing
     /// was ever known.
     pub fn step(&mut self, demand: Option<f64>, now: Timestamp) -> Option<u32> {
-        let from = self.track.replicas();
-        let Some(present) = demand.and_then(|demand| Now::of(demand, &self.scale)) else { return from };
+        let present = demand.and_then(|demand| Now::of(demand, &self.scale));
+        let Some(present) = present else { return self.track.replicas() };
         let step = Step::of(&self.track, &present, self.scale.target_utilisation, &self.scale, now);
-        let windows = [self.scale.up(), self.scale.down()];
-        self.track.record(now, Some(step.advised), from, Some(step.replicas), windows);
+        step.record(&mut self.track, &self.scale, now);
         Some(step.replicas)
     }
 }

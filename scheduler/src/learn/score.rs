@@ -6,6 +6,7 @@
 //! 1978), and the share of quantiles that held is counted.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bellwether_models::accuracy::pinball;
 use bellwether_models::forecast::{Forecast, Quantile};
@@ -14,10 +15,13 @@ use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ScaleConfig, TrustConfig};
+use crate::decide::bridge::Bridge;
 use crate::decide::demand::quantile_path;
 
 /// Bids noted in one start-up time; neighbours would tell nothing new.
 const BIDS: u32 = 4;
+/// No bid is for a time nearer than this: it would be over before the next look.
+const LEAST_LEAD: Duration = Duration::from_secs(30);
 /// Bids waiting for their outcome.
 const MOST_WAITING: usize = 64;
 /// Weight of independent outcomes, one for each start-up time, below which nothing is judged.
@@ -131,21 +135,14 @@ impl Score {
     }
 
     fn bid(&mut self, now: Timestamp, demand: Observed, forecast: &Forecast, scale: &ScaleConfig) {
-        let step = forecast.step.times(1);
-        let lead = scale.startup.max(step);
+        let lead = scale.startup.max(LEAST_LEAD);
         let apart = lead / BIDS;
         if self.waiting.back().is_some_and(|last| now < last.made + apart) || self.waiting.len() >= MOST_WAITING {
             return;
         }
         let due = now + lead;
         let quantile = scale.cost.quantile();
-        let path = quantile_path(forecast, quantile);
-        // Demand at an instant lies between two points: the greater of them is what a decision would take.
-        let near = (0..path.len()).filter(|i| {
-            let at = forecast.time_of(*i);
-            at + step > due && at < due + step
-        });
-        let Some(bid) = near.filter_map(|i| path.get(i).copied().filter(|v| v.is_finite())).reduce(f64::max) else {
+        let Some(bid) = foreseen(forecast, &quantile_path(forecast, quantile), demand, due, scale.startup) else {
             return;
         };
         let reactive = demand.value.max(0.0) / scale.target_utilisation.value();
@@ -153,10 +150,21 @@ impl Score {
     }
 }
 
+/// What a decision would take for the demand at `due`: between two points that lie close, the greater.
+fn foreseen(forecast: &Forecast, path: &[f64], seen: Observed, due: Timestamp, startup: Duration) -> Option<f64> {
+    if let Some(bridge) = Bridge::over(forecast, path, Some(seen), startup) {
+        return bridge.peak(due, due).map(|(_, value)| value);
+    }
+    let step = forecast.step.times(1);
+    let near = path.iter().enumerate().filter(|(i, value)| {
+        let at = forecast.time_of(*i);
+        at + step > due && at < due + step && value.is_finite()
+    });
+    near.map(|(_, value)| *value).reduce(f64::max)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bellwether_models::series::Step;
 
     use super::*;

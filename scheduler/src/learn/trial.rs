@@ -1,17 +1,16 @@
 //! How long demand was above capacity, as we acted and as the reactive rule alone would have had it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Course;
+
 /// Time in which what was seen loses half its weight.
 const HALF_LIFE: Duration = Duration::from_secs(86_400);
 /// A longer time between two looks is not reckoned.
 const LONGEST_SILENCE: Duration = Duration::from_secs(900);
-/// Changes of the reactive course that are remembered.
-const REMEMBERED: usize = 1000;
 
 /// Times of too few replicas, fading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,8 +18,7 @@ pub struct Trial {
     at: Option<Timestamp>,
     ours: f64,
     reactive: f64,
-    /// The reactive course: its replicas from an instant on.
-    course: VecDeque<(Timestamp, u32)>,
+    course: Course,
     suspended: bool,
 }
 
@@ -38,13 +36,13 @@ impl Trial {
         let time = self.at.replace(now).map_or(Duration::ZERO, |before| now.since(before));
         let fade = 0.5f64.powf(time.as_secs_f64() / HALF_LIFE.as_secs_f64());
         (self.ours, self.reactive) = (self.ours * fade, self.reactive * fade);
-        let others = self.would_serve(now, startup);
+        let others = self.course.would_serve(now, startup);
         if let (Some(serving), Some(others), true) = (serving, others, time <= LONGEST_SILENCE) {
             let short = |replicas: u32| if needed > f64::from(replicas) { time.as_secs_f64() } else { 0.0 };
             self.ours += short(serving);
             self.reactive += short(others);
         }
-        self.follow(now, reactive, startup);
+        self.course.follow(now, reactive, startup);
     }
 
     /// Whether acting has been worse than the reactive rule by more than `worse_by`. Once it is said, it holds until a
@@ -66,24 +64,6 @@ impl Trial {
     #[must_use]
     pub fn minutes(&self) -> (f64, f64) {
         (self.ours / 60.0, self.reactive / 60.0)
-    }
-
-    /// The fewest asked for at any time since a start-up time ago.
-    fn would_serve(&self, now: Timestamp, startup: Duration) -> Option<u32> {
-        let begun = self.course.front().is_some_and(|(at, _)| *at + startup <= now);
-        let settled = self.course.iter().rev().find(|(at, _)| *at + startup <= now);
-        let since = self.course.iter().filter(|(at, _)| *at + startup > now);
-        since.chain(settled).map(|(_, replicas)| *replicas).min().filter(|_| begun)
-    }
-
-    fn follow(&mut self, now: Timestamp, reactive: Option<u32>, startup: Duration) {
-        let Some(replicas) = reactive else { return };
-        if self.course.back().is_none_or(|(_, last)| *last != replicas) {
-            self.course.push_back((now, replicas));
-        }
-        while self.course.len() > REMEMBERED || self.course.get(1).is_some_and(|(at, _)| *at + startup <= now) {
-            self.course.pop_front();
-        }
     }
 }
 

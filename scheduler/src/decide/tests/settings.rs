@@ -3,7 +3,7 @@
 use bellwether_models::outlook::Running;
 
 use super::*;
-use crate::config::{BudgetConfig, MaxBreach, WindowConfig};
+use crate::config::{BudgetConfig, MaxBreach, TrustConfig, WindowConfig};
 use crate::plan::Planned;
 
 /// As [`round`], with what is learnt on the way.
@@ -85,6 +85,43 @@ fn a_forecast_that_has_not_come_true_is_not_followed() {
     assert_eq!(last.predicted, None);
 }
 
+/// Demand is a quarter higher every other hour; the forecast says nothing of that, but much of the middle of each hour, where
+/// nothing comes.
+fn demand_and_fancy(secs: i64) -> (f64, f64) {
+    let (hour, minute) = (secs / 3600, secs / 60 % 60);
+    (if hour % 2 == 0 { 200.0 } else { 250.0 }, if (20..40).contains(&minute) { 500.0 } else { 100.0 })
+}
+
+#[test]
+fn where_a_plain_autoscaler_of_equal_cost_does_better_its_target_is_followed() {
+    let scale = ScaleConfig {
+        floor_utilisation: 1.0.try_into().ok(),
+        trust: TrustConfig { cost_ratio: 1e6, shortfall: 1.0, ..TrustConfig::default() },
+        startup: Duration::from_secs(60),
+        ..scale()
+    };
+    let shop = workload(scale.clone());
+    let (mut fleet, mut last) = (Fleet::default(), None);
+    for secs in (0..24 * 3600).step_by(15) {
+        let (demand, fancy) = demand_and_fancy(secs);
+        let facts = outlook(at(secs), demand, foresee(at(secs), &[fancy; 60]));
+        last = Some(learning_round(&mut fleet, &shop, facts, at(secs)));
+    }
+    let last = last.expect("decided");
+    let tally = fleet.lesson("shop").and_then(|l| l.contest.tally()).expect("counted");
+    assert!(tally.forecast_minutes > tally.plain_minutes + 5.0, "{tally:?}");
+    assert!(has(&last, |r| matches!(r, Reason::PlainDoesBetter { .. })), "{last}");
+    assert_eq!(last.predicted, None);
+    let mut plain = Reactive::new(ScaleConfig { target_utilisation: tally.target, ..scale.clone() }, None);
+    let alone = plain.step(Some(250.0), at(24 * 3600 - 15));
+    let spread = f64::from(last.to.expect("known")) / f64::from(alone.expect("known"));
+    assert!((spread - 1.0).abs() <= scale.tolerance.value(), "{last} beside {alone:?} at {tally:?}");
+    let trusting = workload(ScaleConfig { trust: TrustConfig { enabled: false, ..scale.trust }, ..scale });
+    let facts = outlook(at(24 * 3600), 200.0, foresee(at(24 * 3600), &[230.0; 60]));
+    let told_to = learning_round(&mut fleet, &trusting, facts, at(24 * 3600));
+    assert!(told_to.predicted.is_some(), "who is told to believes always: {told_to}");
+}
+
 #[test]
 fn what_was_left_open_is_learnt_and_said() {
     let shop = workload(ScaleConfig { capacity_per_replica: None, ..scale() });
@@ -106,8 +143,11 @@ fn what_was_left_open_is_learnt_and_said() {
     let startup = |r: &Reason| matches!(r, Reason::StartupLearnt { seconds, .. } if *seconds == 120.0);
     let capacity = |r: &Reason| matches!(r, Reason::CapacityLearnt { likely, .. } if (*likely - 10.0).abs() < 1e-6);
     assert!(has(&decision, startup) && has(&decision, capacity), "{decision}");
-    let written: Fleet = serde_json::from_str(&serde_json::to_string(&fleet).expect("json")).expect("json");
-    assert_eq!(written.lesson("shop"), fleet.lesson("shop"), "and outlives a restart");
+    let text = serde_json::to_string(&fleet).expect("json");
+    let written: Fleet = serde_json::from_str(&text).expect("json");
+    assert_eq!(serde_json::to_string(&written).expect("json"), text, "and outlives a restart");
+    let told = |fleet: &Fleet| fleet.lesson("shop").and_then(|lesson| lesson.contest.tally());
+    assert!(told(&fleet).is_some_and(|tally| told(&written) == Some(tally)), "the contest too");
 }
 
 #[test]
