@@ -76,6 +76,8 @@ impl Facts<'_> {
         // Who is not believed is no measure of what it may cost: then never hotter than the plain rule as it is set.
         let may_follow = |outdone: &Tally| verdict.believed || outdone.target < self.scale.target_utilisation;
         if let Some(Tally { forecast_minutes, plain_minutes, target }) = lesson.contest.outdone().filter(may_follow) {
+            let hottest = self.scale.floor_utilisation.unwrap_or(self.scale.target_utilisation);
+            let target = if target < hottest { target } else { hottest };
             return Some(Reason::PlainDoesBetter { forecast_minutes, plain_minutes, target });
         }
         let quantile = self.scale.cost.quantile().value();
@@ -169,12 +171,9 @@ fn follow(mut decision: Decision, present: &Now, facts: &Facts<'_>) -> Decision 
     let Facts { history, scale, now, .. } = *facts;
     let foreseen = facts.foreseen();
     let may_run_hot = foreseen.band.is_some() && foreseen.missing.is_none();
-    let hottest = scale.floor_utilisation.unwrap_or(scale.target_utilisation);
     let target = match foreseen.distrusted {
-        Some(Reason::PlainDoesBetter { target, .. }) if target < hottest => target,
-        Some(Reason::PlainDoesBetter { .. }) => hottest,
-        _ if may_run_hot => hottest,
-        _ => scale.target_utilisation,
+        Some(Reason::PlainDoesBetter { target, .. }) => target,
+        _ => scale.floor_utilisation.filter(|_| may_run_hot).unwrap_or(scale.target_utilisation),
     };
 
     let start = Track::starting_at(decision.from);

@@ -81,7 +81,6 @@ impl Lesson {
                 self.trial.observe(now, demand.value / capacity.value(), serving, standing.reactive, scale.startup);
             }
         }
-        self.contest.observe(outlook, scale, now);
         self.spending.observe(now, seen.or(standing.asked));
     }
 }

@@ -16,6 +16,7 @@ use super::demand::{Foreseen, Now};
 use super::{Step, Track, pace};
 use crate::config::{Fraction, ScaleConfig};
 use crate::learn::Course;
+use crate::plan::Reason;
 
 /// Target utilisations of the plain autoscalers, the coldest first.
 const TARGETS: [f64; 8] = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
@@ -26,28 +27,36 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(900);
 /// Who was outdone must have had fewer minutes than this share of the others' before it is followed again.
 const WON_BACK: f64 = 0.9;
 
-/// See the module.
+/// What was counted; see the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Contest {
     at: Option<Timestamp>,
-    forecast: Rival,
-    /// The floor below that course; nothing is counted of it.
-    #[serde(skip)]
-    floor: Track,
-    plain: Vec<Rival>,
+    forecast: Count,
+    plain: Vec<Count>,
     outdone: bool,
 }
 
-/// One course, and what would have come of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What would have come of one course, fading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Rival {
+struct Count {
     short_seconds: f64,
     replica_seconds: f64,
-    #[serde(skip)]
+}
+
+/// The courses themselves: begun anew after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Shadows {
+    forecast: Shadow,
+    /// The floor below that course; nothing is counted of it.
+    floor: Track,
+    plain: [Shadow; TARGETS.len()],
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Shadow {
     track: Track,
-    #[serde(skip)]
     course: Course,
 }
 
@@ -63,37 +72,18 @@ pub struct Tally {
 }
 
 impl Contest {
-    /// Takes in the facts of `now` and goes on with all courses.
-    pub(crate) fn observe(&mut self, outlook: &Outlook, scale: &ScaleConfig, now: Timestamp) {
+    /// Takes in the facts of `now` and goes on with all `shadows`.
+    pub(crate) fn observe(&mut self, shadows: &mut Shadows, outlook: &Outlook, scale: &ScaleConfig, now: Timestamp) {
         let Ok(present) = Now::read(Some(outlook), scale, now) else { return };
-        self.plain.resize_with(TARGETS.len(), Rival::default);
         let time = self.at.replace(now).map_or(Duration::ZERO, |before| now.since(before));
-        let known = time <= LONGEST_SILENCE;
-        let span = if known { time } else { Duration::ZERO };
+        let span = if time <= LONGEST_SILENCE { time } else { Duration::ZERO };
         let fade = 0.5f64.powf(time.as_secs_f64() / HALF_LIFE.as_secs_f64());
-        for rival in self.plain.iter_mut().chain([&mut self.forecast]) {
-            rival.count(&present, span, fade, scale.startup, now);
+        self.plain.resize_with(TARGETS.len(), Count::default);
+        let counts = self.plain.iter_mut().chain([&mut self.forecast]);
+        for (count, shadow) in counts.zip(shadows.plain.iter().chain([&shadows.forecast])) {
+            count.add(shadow, &present, span, fade, scale.startup, now);
         }
-        for (rival, target) in self.plain.iter_mut().zip(TARGETS) {
-            let Ok(target) = Fraction::try_from(target) else { continue };
-            let step = Step::of(&rival.track, &present, target, scale, now);
-            rival.go_on(step, scale, now);
-        }
-        self.foresee(outlook, &present, span, scale, now);
-    }
-
-    /// As the forecast would be followed if nobody doubted it.
-    fn foresee(&mut self, outlook: &Outlook, present: &Now, cadence: Duration, scale: &ScaleConfig, now: Timestamp) {
-        let band = Foreseen::read(outlook, scale, cadence, now).band;
-        let hot = scale.floor_utilisation.filter(|_| band.is_some()).unwrap_or(scale.target_utilisation);
-        let floor = Step::of(&self.floor, present, hot, scale, now);
-        let track = &self.forecast.track;
-        let coming = band.map_or(0, |band| band.nearest(track.replicas()).replicas);
-        let advised = present.reactive(track.replicas(), hot, scale).replicas.max(coming).clamp(scale.min, scale.max);
-        let wanted = pace::stabilised(track, advised, scale, now).max(floor.replicas);
-        let replicas = pace::limited(track, wanted, scale, now);
-        floor.record(&mut self.floor, scale, now);
-        self.forecast.go_on(Step { advised, replicas }, scale, now);
+        shadows.go_on(outlook, &present, span, scale, now);
     }
 
     /// Judges anew. The forecast is outdone when it had more minutes than a plain autoscaler at as much cost, by more than
@@ -123,6 +113,9 @@ impl Contest {
     /// and the hottest it is that one.
     fn equal_cost(&self) -> Option<(f64, f64)> {
         let cost = self.forecast.replica_seconds;
+        if cost <= 0.0 {
+            return None;
+        }
         let rivals = || self.plain.iter().zip(TARGETS);
         let colder = rivals().rfind(|(rival, _)| rival.replica_seconds >= cost);
         let hotter = rivals().find(|(rival, _)| rival.replica_seconds < cost);
@@ -138,17 +131,49 @@ impl Contest {
     }
 }
 
-impl Rival {
-    /// Adds the time since the last look.
-    fn count(&mut self, present: &Now, span: Duration, fade: f64, startup: Duration, now: Timestamp) {
+impl Count {
+    /// Adds the time since the last look, as `shadow` stood in it.
+    fn add(&mut self, shadow: &Shadow, present: &Now, span: Duration, fade: f64, startup: Duration, now: Timestamp) {
         (self.short_seconds, self.replica_seconds) = (self.short_seconds * fade, self.replica_seconds * fade);
-        let (Some(asked), Some(serving)) = (self.course.last(), self.course.would_serve(now, startup)) else { return };
+        let course = &shadow.course;
+        let (Some(asked), Some(serving)) = (course.last(), course.would_serve(now, startup)) else { return };
         self.replica_seconds += f64::from(asked) * span.as_secs_f64();
         if present.fills() > f64::from(serving) {
             self.short_seconds += span.as_secs_f64();
         }
     }
+}
 
+impl Shadows {
+    fn go_on(&mut self, outlook: &Outlook, present: &Now, cadence: Duration, scale: &ScaleConfig, now: Timestamp) {
+        for (shadow, target) in self.plain.iter_mut().zip(TARGETS) {
+            let Ok(target) = Fraction::try_from(target) else { continue };
+            let step = Step::of(&shadow.track, present, target, scale, now);
+            shadow.go_on(step, scale, now);
+        }
+        self.foresee(outlook, present, cadence, scale, now);
+    }
+
+    /// As the forecast would be followed if nobody doubted it.
+    fn foresee(&mut self, outlook: &Outlook, present: &Now, cadence: Duration, scale: &ScaleConfig, now: Timestamp) {
+        let Foreseen { band, missing, .. } = Foreseen::read(outlook, scale, cadence, now);
+        let whole = band.is_some() && missing.is_none();
+        let hot = scale.floor_utilisation.filter(|_| whole).unwrap_or(scale.target_utilisation);
+        let floor = Step::of(&self.floor, present, hot, scale, now);
+        let track = &self.forecast.track;
+        let coming = band.map_or(0, |band| band.nearest(track.replicas()).replicas);
+        let gives_nothing_up = missing.is_some_and(|why| !matches!(why, Reason::ForecastAbstained { .. }));
+        let held = track.replicas().filter(|_| gives_nothing_up).unwrap_or(0);
+        let advised = present.reactive(track.replicas(), hot, scale).replicas.max(coming).max(held);
+        let advised = advised.clamp(scale.min, scale.max);
+        let wanted = pace::stabilised(track, advised, scale, now).max(floor.replicas);
+        let replicas = pace::limited(track, wanted, scale, now);
+        floor.record(&mut self.floor, scale, now);
+        self.forecast.go_on(Step { advised, replicas }, scale, now);
+    }
+}
+
+impl Shadow {
     fn go_on(&mut self, step: Step, scale: &ScaleConfig, now: Timestamp) {
         step.record(&mut self.track, scale, now);
         self.course.follow(now, Some(step.replicas), scale.startup);
@@ -161,11 +186,8 @@ mod tests {
 
     /// Contest after the forecast and the plain ones, by target, had so many minutes short at so many replica-hours.
     fn contest(forecast: (f64, f64), plain: impl Fn(f64) -> (f64, f64)) -> Contest {
-        let rival = |(minutes, hours): (f64, f64)| Rival {
-            short_seconds: 60.0 * minutes,
-            replica_seconds: 3600.0 * hours,
-            ..Rival::default()
-        };
+        let rival =
+            |(minutes, hours): (f64, f64)| Count { short_seconds: 60.0 * minutes, replica_seconds: 3600.0 * hours };
         let plain = TARGETS.iter().map(|target| rival(plain(*target))).collect();
         Contest { forecast: rival(forecast), plain, ..Contest::default() }
     }

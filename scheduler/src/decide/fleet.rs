@@ -7,6 +7,7 @@ use bellwether_models::outlook::{Outlook, Snapshot};
 use bellwether_models::series::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::contest::Shadows;
 use super::settings::{Breached, Settings};
 use crate::config::{Pace, ScaleConfig, Workload};
 use crate::learn::{Lesson, Standing};
@@ -18,6 +19,9 @@ pub struct Fleet {
     courses: BTreeMap<String, History>,
     /// What the past of each workload teaches; kept apart, because it outlives a restart whole.
     lessons: BTreeMap<String, Lesson>,
+    /// What others would have done for each workload.
+    #[serde(default)]
+    shadows: BTreeMap<String, Shadows>,
 }
 
 /// The course of one workload.
@@ -74,20 +78,23 @@ impl Fleet {
     /// Learns from what `snapshot` shows at `now`; to be called before deciding. What is no workload any more is forgotten.
     pub fn observe(&mut self, snapshot: &Snapshot, workloads: &[Workload], now: Timestamp) {
         let outlooks: HashMap<&str, &Outlook> = snapshot.workloads.iter().map(|o| (o.workload.as_str(), o)).collect();
-        let mut before = std::mem::take(&mut self.lessons);
+        let (mut before, mut shadows) = (std::mem::take(&mut self.lessons), std::mem::take(&mut self.shadows));
         for workload in workloads {
             let mut lesson = before.remove(&workload.name).unwrap_or_default();
+            let mut beside = shadows.remove(&workload.name).unwrap_or_default();
             let history = self.courses.get(&workload.name);
             if let Some(outlook) = outlooks.get(workload.name.as_str()) {
                 let scale = Settings::of(&workload.scale, Some(&lesson), history, now).scale;
                 let replicas = |track: fn(&History) -> &Track| history.and_then(|h| track(h).replicas());
                 let standing = Standing { asked: replicas(|h| &h.ours), reactive: replicas(|h| &h.reactive) };
                 lesson.observe(outlook, &scale, standing, now);
+                lesson.contest.observe(&mut beside, outlook, &scale, now);
                 lesson.score.judge(scale.cost.quantile(), &scale.trust);
                 lesson.contest.judge(scale.trust.outdone_by);
                 lesson.trial.judge(scale.trust.worse_by);
             }
             self.lessons.insert(workload.name.clone(), lesson);
+            self.shadows.insert(workload.name.clone(), beside);
         }
     }
 
@@ -181,7 +188,13 @@ impl Track {
         }
         // At the beginning of a course, standing there counts as advice: nothing is taken away before the window is over.
         let start = if self.advice.is_empty() { from } else { None };
-        self.advice.extend(start.into_iter().chain(advice).map(|a| (at, a)));
+        for told in start.into_iter().chain(advice) {
+            // The same advice again: of a run only the last time counts in any window.
+            match self.advice.back_mut() {
+                Some((last, same)) if *same == told => *last = at,
+                _ => self.advice.push_back((at, told)),
+            }
+        }
         let period = windows.iter().flat_map(|p| p.policies).map(|p| p.period).max().unwrap_or_default();
         while self.changes.front().is_some_and(|(when, _)| *when < since(period)) {
             self.changes.pop_front();
