@@ -7,14 +7,16 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Routing;
 use crate::config::HttpRouteConfig;
 
-/// Annotation of a route that lists the weights we set to 0, each as `rule/service`, separated by commas.
+/// Annotation of a route that lists the weights we set to 0, each as `rule/service:port`, separated by commas.
 pub const DRAINED: &str = "bellwether.dev/drained";
 
-/// The weights that are 0 because we drained them: the place of the rule, and the service.
+/// The weights that are 0 because we drained them, or of whose backend nothing is known and that come back from it: the rule,
+/// by its name or a digest of its matches, and the service with its port. A second of the same is marked `+1`, and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zeros(BTreeSet<String>);
 
@@ -46,40 +48,93 @@ pub struct Change {
 }
 
 /// Sets in `rules`, as the API writes them, the weights that `routing` wants, and tells what changed; `zeros` are ours, and
-/// kept up to date. A backend of which nothing was ever known keeps the weight it has, unless it is drained.
+/// kept up to date. A backend of which nothing was ever known keeps the weight it has, unless it is drained or comes back.
 pub fn reweigh(rules: &mut Value, zeros: &mut Zeros, route: &HttpRouteConfig, routing: &Routing) -> Vec<Change> {
     let mut changes = Vec::new();
-    let rules = rules.as_array_mut().into_iter().flatten().enumerate();
-    let refs = rules.filter_map(|(place, rule)| Some((place, rule.get_mut("backendRefs")?.as_array_mut()?)));
-    for (place, reference) in refs.flat_map(|(place, refs)| refs.iter_mut().map(move |r| (place, r))) {
-        let Some(to) = wanted(reference, route, routing) else { continue };
-        let service = reference["name"].as_str().unwrap_or_default().to_owned();
-        let from = reference.get("weight").map_or(Some(1), Value::as_u64).unwrap_or(0);
-        let zero = format!("{place}/{service}");
-        if from > 0 && to > 0 {
-            zeros.0.remove(&zero); // somebody else took it back
+    let (mut rule_keys, mut keys) = (Keys::default(), Keys::default());
+    for rule in rules.as_array_mut().into_iter().flatten() {
+        let rule_key = rule_keys.next(rule_key(rule));
+        for reference in rule.get_mut("backendRefs").and_then(Value::as_array_mut).into_iter().flatten() {
+            let key = keys.next(format!("{rule_key}/{}", service_key(reference)));
+            changes.extend(reweigh_one(reference, key, zeros, route, routing));
         }
-        if from == to || (from == 0 && !zeros.0.contains(&zero)) {
-            continue;
-        }
-        let _ = if to == 0 { zeros.0.insert(zero) } else { zeros.0.remove(&zero) };
-        reference["weight"] = json!(to);
-        changes.push(Change { service, from, to });
     }
+    zeros.0.retain(|zero| keys.0.contains(zero)); // whoever adds it again says anew what it gets
     changes
 }
 
-fn wanted(reference: &Value, route: &HttpRouteConfig, routing: &Routing) -> Option<u64> {
+fn reweigh_one(
+    reference: &mut Value,
+    key: String,
+    zeros: &mut Zeros,
+    route: &HttpRouteConfig,
+    routing: &Routing,
+) -> Option<Change> {
+    let wanted = wanted(reference, zeros.0.contains(&key), route, routing)?;
+    let from = reference.get("weight").map_or(Some(1), Value::as_u64).unwrap_or(0);
+    if from == 0 && !zeros.0.contains(&key) {
+        return None;
+    }
+    if wanted.to == 0 {
+        zeros.0.insert(key);
+    } else if !wanted.returning {
+        zeros.0.remove(&key);
+    }
+    (from != wanted.to).then(|| {
+        reference["weight"] = json!(wanted.to);
+        Change { service: reference["name"].as_str().unwrap_or_default().to_owned(), from, to: wanted.to }
+    })
+}
+
+/// What tells one from another where several may be alike, whatever is put in front of them.
+#[derive(Default)]
+struct Keys(BTreeSet<String>);
+
+impl Keys {
+    fn next(&mut self, key: String) -> String {
+        let (mut free, mut more) = (key.clone(), 0);
+        while !self.0.insert(free.clone()) {
+            more += 1;
+            free = format!("{key}+{more}");
+        }
+        free
+    }
+}
+
+/// The name of a rule; of one without, eight digits for what it matches.
+fn rule_key(rule: &Value) -> String {
+    if let Some(name) = rule.get("name").and_then(Value::as_str) {
+        return name.to_owned();
+    }
+    let digest = Sha256::digest(rule.get("matches").map(Value::to_string).unwrap_or_default());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn service_key(reference: &Value) -> String {
+    let name = reference.get("name").and_then(Value::as_str).unwrap_or_default();
+    let port = reference.get("port").and_then(Value::as_u64);
+    port.map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+}
+
+/// The weight that a service is to have.
+struct Wanted {
+    to: u64,
+    /// Whether it is still on its way back from a drain, which nothing but our note says.
+    returning: bool,
+}
+
+fn wanted(reference: &Value, noted: bool, route: &HttpRouteConfig, routing: &Routing) -> Option<Wanted> {
     let is = |field: &str, usual: &str| reference.get(field).and_then(Value::as_str).unwrap_or(usual) == usual;
     let name = reference.get("name")?.as_str()?;
     let ours = is("kind", "Service") && is("group", "") && is("namespace", &route.namespace);
     let service = route.services.iter().find(|service| ours && service.service == name)?;
-    let share = routing.weight(&service.backend);
+    let (share, known) = (routing.weight(&service.backend), routing.knows(&service.backend));
     if share <= 0.0 {
-        return Some(0);
+        return Some(Wanted { to: 0, returning: false });
     }
     let full = f64::from(service.weight.max(1));
-    routing.knows(&service.backend).then(|| (share * full).round().clamp(1.0, full) as u64)
+    let to = (share * full).round().clamp(1.0, full) as u64;
+    (known || noted).then_some(Wanted { to, returning: !known && share < 1.0 })
 }
 
 #[cfg(feature = "kubernetes")]
@@ -135,7 +190,7 @@ mod shell {
             let mut zeros = Zeros::read(read.annotations().get(DRAINED).map(String::as_str));
             let before = zeros.clone();
             let changes = reweigh(&mut rules, &mut zeros, route, routing);
-            if changes.is_empty() {
+            if changes.is_empty() && zeros == before {
                 return Ok(Steered::Unchanged);
             }
             let mut metadata = json!({ "resourceVersion": read.resource_version() });
@@ -230,15 +285,62 @@ mod tests {
         let (mut rules, mut zeros) = (services(100, 0), Zeros::default());
         reweigh(&mut rules, &mut zeros, &route(), &drained);
         assert_eq!(rules, services(0, 0), "though nothing was ever known of it");
-        assert_eq!(zeros.annotation().as_deref(), Some("0/blue"));
+        let noted = zeros.annotation().expect("a zero is noted");
         let mut zeros = Zeros::read(zeros.annotation().as_deref());
         let mut back = routing();
         back.known_at.remove("b");
         reweigh(&mut rules, &mut zeros, &route(), &back);
         assert_eq!((rules, zeros.annotation()), (services(50, 0), None), "somebody else's stays");
-        let mut zeros = Zeros::read(Some("0/blue"));
+        let mut zeros = Zeros::read(Some(&noted));
         assert!(reweigh(&mut services(50, 0), &mut zeros, &route(), &back).is_empty());
         assert_eq!(zeros, Zeros::default(), "what others took back is ours no longer");
+    }
+
+    #[test]
+    fn our_own_zero_is_taken_back_step_by_step_though_nothing_was_ever_known_of_the_backend() {
+        let share = |of: f64| Routing { weights: [("a".to_owned(), of)].into(), ..Routing::default() };
+        let (mut rules, mut zeros) =
+            (json!([{ "backendRefs": [{ "name": "blue", "weight": 100 }] }]), Zeros::default());
+        for (of, weight, ours) in
+            [(0.0, 0, true), (0.1, 10, true), (0.9, 90, true), (1.0, 100, false), (0.5, 100, false)]
+        {
+            reweigh(&mut rules, &mut zeros, &route(), &share(of));
+            assert_eq!(rules[0]["backendRefs"][0]["weight"], json!(weight), "at {of}");
+            assert_eq!(zeros.annotation().is_some(), ours, "at {of}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_ours_wherever_their_rule_stands_and_one_for_each_port() {
+        let drained = Routing { weights: [("a".to_owned(), 0.0)].into(), ..Routing::default() };
+        let paths = |path: &str| json!([{ "path": { "value": path } }]);
+        let ports = json!([{ "name": "blue", "port": 80, "weight": 100 }, { "name": "blue", "port": 81, "weight": 0 }]);
+        let mut rules =
+            json!([{ "matches": paths("/"), "backendRefs": ports }, { "name": "shop", "backendRefs": ports }]);
+        let mut zeros = Zeros::default();
+        reweigh(&mut rules, &mut zeros, &route(), &drained);
+        let theirs = json!({ "matches": paths("/new"), "backendRefs": [{ "name": "blue", "port": 80, "weight": 0 }] });
+        rules.as_array_mut().expect("a list").insert(0, theirs.clone());
+        let mut zeros = Zeros::read(zeros.annotation().as_deref());
+        reweigh(&mut rules, &mut zeros, &route(), &routing());
+        assert_eq!(rules[0], theirs, "somebody else's stays");
+        for rule in [&rules[1], &rules[2]] {
+            assert_eq!((&rule["backendRefs"][0]["weight"], &rule["backendRefs"][1]["weight"]), (&json!(50), &json!(0)));
+        }
+        assert_eq!(zeros, Zeros::default());
+    }
+
+    #[test]
+    fn a_zero_whose_rule_is_gone_is_ours_no_longer() {
+        let drained = Routing { weights: [("a".to_owned(), 0.0)].into(), ..Routing::default() };
+        let mut zeros = Zeros::default();
+        let with = |weight: u64| json!([{ "name": "shop", "backendRefs": [{ "name": "blue", "weight": weight }] }]);
+        reweigh(&mut with(7), &mut zeros, &route(), &drained);
+        reweigh(&mut json!([]), &mut zeros, &route(), &drained);
+        assert!(
+            reweigh(&mut with(0), &mut zeros, &route(), &routing()).is_empty(),
+            "who wrote it again wrote the zero"
+        );
     }
 
     #[cfg(feature = "kubernetes")]
