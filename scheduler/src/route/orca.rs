@@ -23,12 +23,14 @@ use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 
-use super::Weight;
+use super::{Grounds, Weight};
 use crate::config::{BackendConfig, RerouteConfig};
 use crate::grpc::streaming;
 
 /// The weight that a drained backend is told with.
 const DRAINED: f64 = 0.001;
+/// Least utilisation that is told: clients take one of nothing for none, and give the mean of the others.
+const LEAST: f64 = 0.01;
 const METHOD: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
 
 /// What is told of a backend. Other fields of `xds.data.orca.v3.OrcaLoadReport` are left at nothing.
@@ -43,12 +45,17 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// The report that goes with `weight`; `None` when nothing is known of the backend, unless it is drained.
+    /// The report that goes with `weight`; `None` when nothing is known of the backend, unless it is drained or comes back.
     #[must_use]
     pub fn of(weight: &Weight, backend: &BackendConfig) -> Option<Self> {
         let known = weight.saturation.filter(|s| s.is_finite());
         let drained = weight.weight <= 0.0;
-        let utilisation = if drained { known.unwrap_or(0.0).max(1.0) } else { known? };
+        let back = matches!(weight.grounds, Grounds::Restoring | Grounds::DrainSuspended);
+        let utilisation = match known {
+            Some(known) => known.max(if drained { 1.0 } else { LEAST }),
+            None if drained || back => 1.0,
+            None => return None,
+        };
         let left = if drained { DRAINED } else { weight.weight } * backend.capacity.value() * utilisation;
         Some(Self { rps_fractional: left, application_utilization: utilisation })
     }
@@ -272,7 +279,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::route::Grounds;
 
     fn config() -> RerouteConfig {
         serde_json::from_value(json!({ "max_fact_age": "1m", "backends": [
@@ -302,6 +308,16 @@ mod tests {
         let told = |name| reports.report(name, Instant::now()).expect("a report");
         assert_eq!((told("a").application_utilization, told("a").rps_fractional), (1.0, DRAINED * 100.0));
         assert_eq!((told("b").application_utilization, told("b").rps_fractional), (2.0, DRAINED * 200.0 * 2.0));
+    }
+
+    #[test]
+    fn a_backend_that_comes_back_gets_its_weight_though_it_has_no_load_and_nothing_is_known_of_it() {
+        let back = |name: &str, saturation| Weight { grounds: Grounds::Restoring, ..weight(name, 0.1, saturation) };
+        let reports = Reports::of(&[back("a", Some(0.0)), back("b", None)], &config());
+        let told = |name| reports.report(name, Instant::now()).expect("a report");
+        let quotient = |name| (told(name).rps_fractional / told(name).application_utilization).round();
+        assert!(told("a").application_utilization > 0.0, "nothing would count as the mean of the others");
+        assert_eq!((quotient("a"), quotient("b")), (10.0, 20.0), "a tenth of the capacity");
     }
 
     #[test]
