@@ -211,11 +211,11 @@ fn at(secs: i64) -> Timestamp {
     Timestamp::from_secs(1_700_000_000 + secs)
 }
 
-/// Both backends carry 50 of 100 now; the first is foreseen to carry `coming` within two minutes.
+/// Both backends carry 25 of 100 now; the first is foreseen to carry `coming` within two minutes.
 fn facts(secs: i64, coming: f64) -> Snapshot {
     let outlook = |name: &str, coming: f64| {
         json!({
-            "workload": name, "made_at": at(secs), "demand": { "at": at(secs), "value": 50.0 }, "replicas": null,
+            "workload": name, "made_at": at(secs), "demand": { "at": at(secs), "value": 25.0 }, "replicas": null,
             "anomalies": [], "foresight": {
                 "kind": "forecast", "model": "theta", "scores": [], "forecast": {
                     "start": at(secs + 60), "step": 60_000, "mean": [coming, coming], "levels": [0.9],
@@ -226,7 +226,7 @@ fn facts(secs: i64, coming: f64) -> Snapshot {
     };
     let snapshot = json!({
         "made_at": at(secs), "workloads": [], "incidents": [],
-        "backends": [outlook("s1", coming), outlook("s2", 50.0)]
+        "backends": [outlook("s1", coming), outlook("s2", 25.0)]
     });
     serde_json::from_value(snapshot).expect("a snapshot")
 }
@@ -362,7 +362,7 @@ async fn reports_tell_what_is_known_at_the_interval_asked_for_and_nothing_else()
     assert_eq!(told["reports"], json!([report, report, report]), "the load to come, and what is left to it: {told}");
     assert!(told["seconds"].as_f64().expect("a time") >= 0.6, "two intervals lie between three reports: {told}");
     let other = client.ask(&asks("s2", 1)).await;
-    assert_eq!(other["reports"], json!([{ "rpsFractional": 50.0, "applicationUtilization": 0.5 }]), "{other}");
+    assert_eq!(other["reports"], json!([{ "rpsFractional": 25.0, "applicationUtilization": 0.25 }]), "{other}");
     let hasty = client.ask(&json!({ "authority": "s2", "interval": 0.0, "count": 3 })).await;
     assert!(hasty["seconds"].as_f64().expect("a time") >= 0.2, "no more often than is allowed: {hasty}");
 
@@ -375,7 +375,7 @@ async fn reports_tell_what_is_known_at_the_interval_asked_for_and_nothing_else()
     assert_eq!(crowd["code"], "RESOURCE_EXHAUSTED", "eight streams are open: {crowd}");
 }
 
-/// Our own process before two backends, each of which carries half of what it can; a round each second.
+/// Our own process before two backends, each of which carries a quarter of what it can; a round each second.
 struct Drained {
     folder: tempfile::TempDir,
     config: String,
@@ -387,7 +387,7 @@ impl Drained {
     async fn start(backends: &[Backend; 2], haproxy: u16, envoy: u16) -> Self {
         let backend = |name: &str, at: &Backend| {
             format!(
-                "    - {{ name: {name}, load: vector(50), capacity: 100, envoy: {{ cluster: pool, address: '{}' }} }}\n",
+                "    - {{ name: {name}, load: vector(25), capacity: 100, envoy: {{ cluster: pool, address: '{}' }} }}\n",
                 at.address
             )
         };

@@ -33,7 +33,7 @@ use crate::notify::warning::Warnings;
 use crate::notify::{AlertStatus, Memory, Notice, Notifier};
 use crate::plan::{Decision, Plan};
 use crate::record::{DecisionLog, DecisionRecord, LogError};
-use crate::route::drain::{self, Drain, Drains, Refusal, Turn};
+use crate::route::drain::{self, Drain, Drains, Refusal, Turn, What};
 use crate::route::envoy::{self, Clusters, Discovery};
 use crate::route::orca::{LoadReport, LoadReports, NoReport, Reports};
 use crate::route::{self, Routing, Weight, haproxy};
@@ -97,6 +97,14 @@ pub enum StartError {
         backend: String,
         /// Why.
         source: GrpcError,
+    },
+    /// A backend would be gone while it is drained, and stay out of service wherever it was taken out.
+    #[error(
+        "backend {backend:?} is being drained and is no longer among reroute.backends; undrain it first (one that goes for good: once no balancer has it any more)"
+    )]
+    Drained {
+        /// Which backend.
+        backend: String,
     },
     /// The HTTP client.
     #[error("could not set up the HTTP client")]
@@ -178,9 +186,9 @@ impl Service {
         let state = Arc::new(StateDir::new(state_dir));
         let notifier = Notifier::new(config.alerts.clone(), state.read::<Memory>(state::ALERTS)?);
         let client = http_client().map_err(StartError::Client)?;
-        let weights = watch::Sender::new(haproxy::Weights::new());
-        let responder = respond(&config, &weights).await?;
         let routing = state.read::<Routing>(state::ROUTING)?;
+        let weights = watch::Sender::new(kept_weights(&config.reroute.backends, &routing));
+        let responder = respond(&config, &weights).await?;
         let clusters = watch::Sender::new(envoy::clusters(&config.reroute.backends, &routing));
         let discovery = discover(&config, &clusters).await?;
         let offers = watch::Sender::<Offers>::default();
@@ -279,13 +287,23 @@ impl Service {
     /// bound of `reroute` needs a restart.
     ///
     /// # Errors
-    /// [`StartError::Unusable`] or [`StartError::Alerts`], and everything stays as it was.
+    /// [`StartError::Unusable`], [`StartError::Reroute`], [`StartError::Alerts`] or [`StartError::Drained`], and everything
+    /// stays as it was.
     pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
         check(&config)?;
+        self.keeps_the_drained(&config)?;
         self.outbox.follow(&config.alerts).map_err(StartError::Client)?;
         self.courier.follow(&self.config, &config, &self.cluster).map_err(StartError::Client)?;
         self.config = config;
         Ok(())
+    }
+
+    fn keeps_the_drained(&self, config: &Config) -> Result<(), StartError> {
+        let drains = self.shared.drains();
+        let stays = |name: &str| config.reroute.backends.iter().any(|backend| backend.name == name);
+        let mut gone = self.config.reroute.backends.iter().map(|backend| &backend.name).filter(|name| !stays(name));
+        let drained = gone.find(|name| drains.of(name).is_some());
+        drained.map_or(Ok(()), |backend| Err(StartError::Drained { backend: backend.clone() }))
     }
 
     /// One round on the facts of `snapshot`: decide, guard, record, act, route, alert. Whatever goes wrong on the way
@@ -664,6 +682,12 @@ fn http_client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().build()
 }
 
+/// What was decided last of `backends`, until the first round.
+fn kept_weights(backends: &[BackendConfig], routing: &Routing) -> haproxy::Weights {
+    let kept = |backend: &BackendConfig| Some((backend.name.clone(), *routing.weights().get(&backend.name)?));
+    backends.iter().filter_map(kept).collect()
+}
+
 async fn respond(
     config: &Config,
     weights: &watch::Sender<haproxy::Weights>,
@@ -727,7 +751,12 @@ fn tell(plan: &Plan) {
 
 fn tell_turn(turn: &Turn) {
     metrics::counter!("bellwether_route_drain_turns_total", "turn" => turn.word()).increment(1);
-    info!(backend = %turn.drain.backend, drain = %turn.id, turn = turn.word(), weight = turn.weight, why = %turn, "drain");
+    let (backend, drain) = (&turn.drain.backend, &turn.id);
+    info!(%backend, %drain, turn = turn.word(), weight = turn.weight, why = %turn, "drain");
+    if turn.what == What::Gone {
+        metrics::gauge!("bellwether_route_draining", "backend" => backend.clone()).set(0.0);
+        warn!(%backend, %drain, weight = turn.weight, "a drained backend is no longer configured; nobody gives it its weight back");
+    }
 }
 
 #[cfg(test)]

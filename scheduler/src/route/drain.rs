@@ -21,6 +21,8 @@ use crate::config::RerouteConfig;
 const MOST_TURNS: usize = 500;
 /// Time after nothing was seen of anybody in which nobody's failing is believed: not all come back into sight at once.
 const FIRST_SIGHT: Duration = Duration::from_secs(60);
+/// Error of a sum of loads that does not count.
+const ROUNDING: f64 = 1e-9;
 /// Longest name and longest reason that are kept, in letters.
 const LONGEST_TEXT: usize = 500;
 
@@ -29,7 +31,7 @@ const LONGEST_TEXT: usize = 500;
 pub struct Drain {
     /// Which backend.
     pub backend: String,
-    /// When it was ordered, or ordered anew.
+    /// When it was ordered first.
     pub ordered_at: Timestamp,
     /// Its deadline: the first instant after it.
     pub until: Timestamp,
@@ -80,6 +82,13 @@ pub enum Cause {
         /// How many there are.
         of: usize,
     },
+    /// The others would be full with its load.
+    TooMuch {
+        /// How full they would be, now or within the lead, in percent of what they can carry.
+        percent: u64,
+        /// How full they may be: `reroute.cut_above`, in percent.
+        most: u64,
+    },
 }
 
 /// `of the other backends 1 is seen to serve, and 2 must`.
@@ -96,6 +105,10 @@ impl fmt::Display for Cause {
             Self::Overload { full, of } => {
                 write!(f, "{full} of the {of} other backends are saturated, now or within the lead")
             }
+            Self::TooMuch { percent, most } => write!(
+                f,
+                "with its load the others would be {percent} % full, now or within the lead, and {most} % is the most (reroute.cut_above)"
+            ),
         }
     }
 }
@@ -270,7 +283,7 @@ pub struct Drains {
     of: BTreeMap<String, Drain>,
     turns: VecDeque<Turn>,
     turned: u64,
-    /// When nothing was seen of anybody last.
+    /// When nothing was seen of anybody last, or nobody had looked yet.
     #[serde(skip)]
     blind_at: Option<Timestamp>,
 }
@@ -287,8 +300,8 @@ impl Drains {
         self.turns.iter().rev()
     }
 
-    /// Takes an order. One for a backend that is being drained takes the place of the former: its deadline counts, and the
-    /// weight stays where it is by then. `weights` are those of now, full where nothing is said.
+    /// Takes an order. One for a backend that is being drained changes the former: the new deadline and time count, the descent
+    /// goes on from where it is, and what is suspended stays so. `weights` are those of now, full where nothing is said.
     ///
     /// # Errors
     /// [`Refusal`]; nothing has changed then.
@@ -300,16 +313,20 @@ impl Drains {
         config: &RerouteConfig,
         now: Timestamp,
     ) -> Result<Drain, Refusal> {
-        let drain = checked(order, config, now)?;
-        let pool = Pool::of(self, snapshot, weights, config, now);
-        if let Some(cause) = pool.need(&drain.backend, config) {
-            return Err(Refusal::Needed { backend: drain.backend, cause });
-        }
-        let what = match self.of.get(&drain.backend) {
-            Some(former) => What::Replaced { was: former.until },
-            None => What::Started { serving: pool.serving(&drain.backend), survivors: survivors(config) },
+        let former = self.of.get(&order.backend).filter(|former| now < former.until);
+        let left = former.map_or(1.0, |former| former.ceiling(now).unwrap_or(0.0));
+        let mut drain = checked(order, left, config, now)?;
+        let what = if let Some(former) = former {
+            drain.follow(former, now);
+            What::Replaced { was: former.until }
+        } else {
+            let pool = Pool::of(self, snapshot, weights, config, now);
+            let cause = pool.need(&drain.backend, config).or_else(|| pool.too_much(&drain.backend, config));
+            if let Some(cause) = cause {
+                return Err(Refusal::Needed { backend: drain.backend, cause });
+            }
+            What::Started { serving: pool.serving(&drain.backend), survivors: survivors(config) }
         };
-        // What has gone down already stays down: the time begins anew for the rest alone.
         self.of.insert(drain.backend.clone(), drain.clone());
         self.note(drain.clone(), what, weight(weights, &drain.backend), now);
         Ok(drain)
@@ -342,12 +359,15 @@ impl Drains {
     ) -> usize {
         let before = self.turned;
         self.end(weights, config, now);
+        self.of.values_mut().for_each(|drain| drain.phase.follow_clock(now));
         let mut pool = Pool::of(self, snapshot, weights, config, now);
-        if pool.is_blind() {
-            self.blind_at = Some(now);
-        } else if self.blind_at.is_none_or(|at| now.since(at).max(at.since(now)) >= FIRST_SIGHT) {
-            self.suspend(&mut pool, config, now);
-            self.resume(&mut pool, config, now);
+        match self.blind_at.filter(|_| !pool.is_blind()) {
+            None => self.blind_at = Some(now),
+            Some(at) if now.since(at).max(at.since(now)) < FIRST_SIGHT => {}
+            Some(_) => {
+                self.suspend(&mut pool, config, now);
+                self.resume(&mut pool, config, now);
+            }
         }
         usize::try_from(self.turned - before).unwrap_or(usize::MAX)
     }
@@ -355,10 +375,7 @@ impl Drains {
     /// The weight above which `backend` must not be at `now`; `None` when it is not being drained, or not now.
     #[must_use]
     pub fn ceiling(&self, backend: &str, now: Timestamp) -> Option<f64> {
-        let drain = self.of.get(backend)?;
-        let Phase::Draining { since } = drain.phase else { return None };
-        let (passed, within) = (now.since(since), drain.within);
-        Some(if passed >= within { 0.0 } else { 1.0 - passed.as_secs_f64() / within.as_secs_f64() })
+        self.of.get(backend)?.ceiling(now)
     }
 
     /// Whether the drain of `backend` is suspended.
@@ -385,10 +402,13 @@ impl Drains {
         }
     }
 
-    /// The last ordered go first. One of which nothing is known would help nobody by coming back.
+    /// The last ordered go first; before them all of which something is known, for they are sure to help.
     fn suspend(&mut self, pool: &mut Pool<'_>, config: &RerouteConfig, now: Timestamp) {
-        for name in self.in_order(|phase| matches!(phase, Phase::Draining { .. })).into_iter().rev() {
-            let Some(cause) = pool.need(&name, config).filter(|_| pool.knows(&name)) else { continue };
+        let mut names = self.in_order(|phase| matches!(phase, Phase::Draining { .. }));
+        names.reverse();
+        names.sort_by_key(|name| !pool.knows(name));
+        for name in names {
+            let Some(cause) = pool.need(&name, config) else { break };
             let phase = Phase::Suspended { since: now, cause };
             let weight = pool.set(&name, Standing::Back);
             self.turn(&name, phase, What::Suspended { cause }, weight, now);
@@ -431,7 +451,34 @@ impl Drains {
     }
 }
 
-fn checked(order: Order, config: &RerouteConfig, now: Timestamp) -> Result<Drain, Refusal> {
+impl Drain {
+    fn ceiling(&self, now: Timestamp) -> Option<f64> {
+        let Phase::Draining { since } = self.phase else { return None };
+        let (passed, within) = (now.since(since), self.within);
+        Some(if passed >= within { 0.0 } else { 1.0 - passed.as_secs_f64() / within.as_secs_f64() })
+    }
+
+    /// Goes on where `former` stands at `now`: whoever orders the same again and again does not begin anew.
+    fn follow(&mut self, former: &Self, now: Timestamp) {
+        self.ordered_at = former.ordered_at;
+        self.phase = former.phase;
+        if let Some(left) = former.ceiling(now).filter(|_| self.within != former.within) {
+            let passed = Duration::try_from_secs_f64(self.within.as_secs_f64() * (1.0 - left)).unwrap_or(self.within);
+            self.phase = Phase::Draining { since: now - passed };
+        }
+    }
+}
+
+impl Phase {
+    /// A clock that was set back must not hold up what rests on the time that has passed.
+    fn follow_clock(&mut self, now: Timestamp) {
+        let (Self::Draining { since } | Self::Suspended { since, .. }) = self;
+        *since = now.min(*since);
+    }
+}
+
+/// The order as a drain that begins `now`, `left` of whose weight has yet to go down.
+fn checked(order: Order, left: f64, config: &RerouteConfig, now: Timestamp) -> Result<Drain, Refusal> {
     let Order { backend, until, within, by, reason } = order;
     let (by, reason) = (named(&by)?, reason.trim().to_owned());
     if reason.chars().count() > LONGEST_TEXT {
@@ -448,7 +495,7 @@ fn checked(order: Order, config: &RerouteConfig, now: Timestamp) -> Result<Drain
         return Err(Refusal::TooFar { asked, longest });
     }
     let within = within.unwrap_or(config.drain.within.min(asked / 2));
-    if within >= asked {
+    if within > longest || within.as_secs_f64() * left >= asked.as_secs_f64() {
         return Err(Refusal::TooSlow { within, left: asked });
     }
     Ok(Drain { backend, ordered_at: now, until, within, by, reason, phase: Phase::Draining { since: now } })
@@ -541,10 +588,26 @@ impl<'a> Pool<'a> {
 
     /// Whether the others could take what `name` carries and stay where weight is given back.
     fn would_carry(&self, name: &str, config: &RerouteConfig) -> bool {
-        let own = self.0.iter().filter(|member| member.name == name);
-        let load: f64 = self.others(name).chain(own).map(|member| member.worst() * member.capacity).sum();
+        self.fullness_without(name) <= config.restore_below.value()
+    }
+
+    /// Why the others could not take what `name` carries.
+    fn too_much(&self, name: &str, config: &RerouteConfig) -> Option<Cause> {
+        let (full, most) = (self.fullness_without(name), config.cut_above.value());
+        let percent = |share: f64| (share * 100.0).round() as u64;
+        (full > most + ROUNDING).then(|| Cause::TooMuch { percent: percent(full), most: percent(most) })
+    }
+
+    /// Load over capacity of the others if they took what `name` carries, and what is still left to those that are being
+    /// drained, whose forecast may be that of a time before.
+    fn fullness_without(&self, name: &str) -> f64 {
+        let load = |member: &Member<'_>| match member.standing {
+            Standing::Draining if member.name != name => member.present(),
+            _ => member.worst(),
+        };
+        let load: f64 = self.0.iter().map(|member| load(member) * member.capacity).sum();
         let room: f64 = self.others(name).filter(|m| m.is_seen()).map(|m| m.capacity).sum();
-        load <= config.restore_below.value() * room
+        load / room
     }
 
     /// Notes how `name` stands from now on; its weight.
@@ -561,6 +624,10 @@ impl Member<'_> {
     /// Its load is measured; a forecast alone may be that of a backend that is gone.
     fn is_seen(&self) -> bool {
         self.saturation.is_some_and(|saturation| saturation.now.is_some())
+    }
+
+    fn present(&self) -> f64 {
+        self.saturation.and_then(|saturation| saturation.now).unwrap_or(0.0)
     }
 
     fn worst(&self) -> f64 {

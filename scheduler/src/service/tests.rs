@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use bellwether_models::outlook::{Foresight, Observed, Outlook, Running};
 use bellwether_models::series::Labels;
+use serde_json::json;
 
 use super::*;
 use crate::actuate::webhook::Webhook;
@@ -267,4 +268,29 @@ fn a_stop_is_written_as_people_read_it() {
     let stop = Stop { direction: Some(Direction::Up), note: "cost".to_owned(), since: at(0), until: None };
     let text = serde_json::to_string(&stop).expect("json");
     assert_eq!(text, r#"{"direction":"up","note":"cost","since":1700000000000}"#);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_being_drained_stays_configured_until_that_is_over() {
+    let reroute = |names: &[&str]| {
+        let backend = |name: &&str| json!({ "name": name, "load": "a", "capacity": 100.0 });
+        let backends: Vec<_> = names.iter().map(backend).collect();
+        let reroute: RerouteConfig = serde_json::from_value(json!({ "backends": backends })).expect("a configuration");
+        Config { reroute, ..Config::default() }
+    };
+    let (mut service, _) = service(reroute(&["s1", "s2"]), None).await;
+    let seen = |name: &str| {
+        json!({ "workload": name, "made_at": at(0), "demand": { "at": at(0), "value": 10.0 }, "replicas": null,
+            "anomalies": [], "foresight": { "kind": "abstained", "reason": "too short" } })
+    };
+    let facts = json!({ "made_at": at(0), "workloads": [], "incidents": [], "backends": [seen("s1"), seen("s2")] });
+    let facts: Snapshot = serde_json::from_value(facts).expect("a snapshot");
+    let (until, by) = (at(3600), "kim".to_owned());
+    let order = drain::Order { backend: "s1".to_owned(), until, within: None, by, reason: String::new() };
+    service.handle().drain(order, &facts, &reroute(&["s1", "s2"]).reroute, at(0)).expect("it can be spared");
+    let refused = service.reconfigure(reroute(&["s2"])).expect_err("it would stay out of service");
+    assert!(refused.to_string().contains("\"s1\"") && refused.to_string().contains("undrain it first"), "{refused}");
+    service.reconfigure(reroute(&["s1"])).expect("the other may go");
+    service.handle().undrain("s1", "kim", at(1)).expect("it was being drained");
+    service.reconfigure(reroute(&["s2"])).expect("now it may go too");
 }
