@@ -87,10 +87,10 @@ impl Contest {
     }
 
     /// Judges anew. The forecast is outdone when it had more minutes than a plain autoscaler at as much cost, by more than
-    /// `worse_by`.
-    pub(crate) fn judge(&mut self, worse_by: Duration) {
+    /// `outdone_by`.
+    pub(crate) fn judge(&mut self, outdone_by: Duration) {
         let Some((plain, _)) = self.equal_cost() else { return };
-        let (share, slack) = if self.outdone { (WON_BACK, worse_by / 4) } else { (1.0, worse_by) };
+        let (share, slack) = if self.outdone { (WON_BACK, outdone_by / 4) } else { (1.0, outdone_by) };
         self.outdone = self.forecast.short_seconds > plain * share + slack.as_secs_f64();
     }
 

@@ -182,7 +182,7 @@ pub(crate) fn quantile_path(forecast: &Forecast, quantile: Quantile) -> Vec<f64>
 
 /// The highest point of `path` from `from` to `to`, with one more point on either side, since demand between two points
 /// may be as high as either.
-fn peak(forecast: &Forecast, path: &[f64], from: Timestamp, to: Timestamp) -> Option<(Timestamp, f64)> {
+pub(crate) fn peak(forecast: &Forecast, path: &[f64], from: Timestamp, to: Timestamp) -> Option<(Timestamp, f64)> {
     let step = forecast.step.times(1);
     let points = path.iter().enumerate().map(|(i, value)| (forecast.time_of(i), *value));
     let near = points.filter(|(at, value)| *at + step > from && *at < to + step && value.is_finite());

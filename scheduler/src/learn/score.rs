@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ScaleConfig, TrustConfig};
 use crate::decide::bridge::Bridge;
-use crate::decide::demand::quantile_path;
+use crate::decide::demand::{peak, quantile_path};
 
 /// Bids noted in one start-up time; neighbours would tell nothing new.
 const BIDS: u32 = 4;
@@ -155,12 +155,7 @@ fn foreseen(forecast: &Forecast, path: &[f64], seen: Observed, due: Timestamp, s
     if let Some(bridge) = Bridge::over(forecast, path, Some(seen), startup) {
         return bridge.peak(due, due).map(|(_, value)| value);
     }
-    let step = forecast.step.times(1);
-    let near = path.iter().enumerate().filter(|(i, value)| {
-        let at = forecast.time_of(*i);
-        at + step > due && at < due + step && value.is_finite()
-    });
-    near.map(|(_, value)| *value).reduce(f64::max)
+    peak(forecast, path, due, due).map(|(_, value)| value)
 }
 
 #[cfg(test)]
