@@ -207,6 +207,22 @@ async fn service(backends: &[Backend; 2]) -> Service {
     Service::new(config, Arc::new(Nowhere), None).await.expect("the scheduler starts")
 }
 
+/// Two backends with the service behind a HAProxy that asks it for their weights.
+async fn before_haproxy() -> ([Backend; 2], Service, Peer) {
+    let backends = [Backend::start().await, Backend::start().await];
+    let service = service(&backends).await;
+    let haproxy = haproxy(&backends, service.haproxy_address().expect("agent checks are answered"));
+    (backends, service, haproxy)
+}
+
+/// The same behind an Envoy that learns its endpoints from it.
+async fn before_envoy() -> ([Backend; 2], Service, Peer) {
+    let backends = [Backend::start().await, Backend::start().await];
+    let service = service(&backends).await;
+    let envoy = envoy(discovered(service.envoy_address().expect("discovery is answered")));
+    (backends, service, envoy)
+}
+
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_secs(1_700_000_000 + secs)
 }
@@ -305,18 +321,14 @@ async fn follow(service: &mut Service, mut traffic: Traffic<'_>) {
 #[tokio::test]
 async fn traffic_leaves_a_backend_before_it_is_full_and_comes_back_slowly() {
     require_peer!(Program::Haproxy);
-    let backends = [Backend::start().await, Backend::start().await];
-    let mut service = service(&backends).await;
-    let haproxy = haproxy(&backends, service.haproxy_address().expect("agent checks are answered"));
+    let (backends, mut service, haproxy) = before_haproxy().await;
     follow(&mut service, Traffic::Proxy(&haproxy, &backends)).await;
 }
 
 #[tokio::test]
 async fn envoy_learns_its_endpoints_and_their_weights_from_us() {
     require_peer!(Program::Envoy);
-    let backends = [Backend::start().await, Backend::start().await];
-    let mut service = service(&backends).await;
-    let envoy = envoy(discovered(service.envoy_address().expect("discovery is answered")));
+    let (backends, mut service, envoy) = before_envoy().await;
     follow(&mut service, Traffic::Proxy(&envoy, &backends)).await;
 }
 
@@ -515,18 +527,14 @@ async fn follow_drain(service: &mut Service, mut traffic: Traffic<'_>) {
 #[tokio::test]
 async fn a_drain_at_haproxy_goes_down_in_steps_and_is_suspended_while_others_fail() {
     require_peer!(Program::Haproxy);
-    let backends = [Backend::start().await, Backend::start().await];
-    let mut service = service(&backends).await;
-    let haproxy = haproxy(&backends, service.haproxy_address().expect("agent checks are answered"));
+    let (backends, mut service, haproxy) = before_haproxy().await;
     follow_drain(&mut service, Traffic::Proxy(&haproxy, &backends)).await;
 }
 
 #[tokio::test]
 async fn a_drain_at_envoy_goes_down_in_steps_and_is_suspended_while_others_fail() {
     require_peer!(Program::Envoy);
-    let backends = [Backend::start().await, Backend::start().await];
-    let mut service = service(&backends).await;
-    let envoy = envoy(discovered(service.envoy_address().expect("discovery is answered")));
+    let (backends, mut service, envoy) = before_envoy().await;
     follow_drain(&mut service, Traffic::Proxy(&envoy, &backends)).await;
 }
 
